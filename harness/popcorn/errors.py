@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that Popcorn raises on purpose.
+
+    PopcornError               1
+    ├── UserError              2   the user asked for something that cannot be
+    │   └── DiskFullError      2   no room where the user told us to write
+    ├── HostError              3   the host lacks or refuses something
+    │   └── MachineLostError   3   QEMU went away while it was needed
+    ├── GuestError             3   a kernel of the machine did not do its part
+    └── CheckFailed            1   what was tested does not hold
+
+The numbers are the exit statuses of the command line.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import ClassVar
+
+
+class PopcornError(Exception):
+    """Root of the tree.
+
+    The message says what was expected, what was found and where; the hint says
+    what to do about it.
+    """
+
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UserError(PopcornError):
+    """The user's input cannot be used; nothing was started or left behind."""
+
+    exit_status = 2
+
+
+class DiskFullError(UserError):
+    """A file could not be written for lack of space (or quota)."""
+
+
+class HostError(PopcornError):
+    """The host lacks something, or a program on it failed."""
+
+    exit_status = 3
+
+
+class MachineLostError(HostError):
+    """The machine (its QEMU) went away while somebody was using it."""
+
+
+class GuestError(PopcornError):
+    """A kernel or a program inside the machine failed or did not answer."""
+
+    exit_status = 3
+
+
+class CheckFailed(PopcornError):
+    """A test or a verification ran to its end and its answer is no."""
+
+    exit_status = 1
+
+
+def from_os_error(error: OSError) -> PopcornError:
+    """Turn an operating system's error that nobody foresaw into one of ours."""
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError(
+            f"no space left on the disk{where}",
+            hint="`popcorn doctor` shows how much the caches take and where they are; "
+            "POPCORN_CACHE and POPCORN_RUNS move them elsewhere",
+        )
+    return HostError(f"{error.strerror or error}{where}")
