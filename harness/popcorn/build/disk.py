@@ -6,20 +6,17 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from popcorn.errors import UserError
+from popcorn.errors import DiskFullError
 
 
-class DiskFullError(UserError):
-    """The file system of the cache has not the room that the work needs."""
-
-    @classmethod
-    def at(cls, path: Path, need_bytes: int, purpose: str) -> DiskFullError:
-        """The error for `purpose` failing in `path`, which needs `need_bytes` (0: not known)."""
-        need = f" needs {_mib(need_bytes)} free," if need_bytes else " ran out of space:"
-        return cls(
-            f"the disk is full: {purpose}{need} {path} has {_mib(free_bytes(path))}",
-            hint="free some space there, or put the cache elsewhere by setting POPCORN_CACHE to a directory on a larger disk",
-        )
+def disk_full(path: Path, need_bytes: int, purpose: str) -> DiskFullError:
+    """The error for `purpose` failing in `path`, which needs `need_bytes` (0: not known)."""
+    need = f" needs {_shown(need_bytes)} free," if need_bytes else " ran out of space:"
+    return DiskFullError(
+        f"the disk is full: {purpose}{need} {path} has {_shown(free_bytes(path))}",
+        hint="free some space there (`popcorn doctor` shows the caches), or set POPCORN_CACHE to a directory on a "
+        "larger disk",
+    )
 
 
 def free_bytes(path: Path) -> int:
@@ -32,8 +29,8 @@ def free_bytes(path: Path) -> int:
 def need_free_space(path: Path, need_bytes: int, purpose: str) -> None:
     """Raise DiskFullError unless `need_bytes` are free where `path` is."""
     if free_bytes(path) < need_bytes:
-        raise DiskFullError.at(path, need_bytes, purpose)
+        raise disk_full(path, need_bytes, purpose)
 
 
-def _mib(count: int) -> str:
-    return f"{count / 2**20:,.0f} MiB" if count < 10 * 2**30 else f"{count / 2**30:,.0f} GiB"
+def _shown(count_bytes: int) -> str:
+    return f"{count_bytes / 2**30:.1f} GiB" if count_bytes >= 2**30 else f"{count_bytes / 2**20:.0f} MiB"

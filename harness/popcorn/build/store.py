@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -23,15 +22,19 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from popcorn.build.disk import DiskFullError, need_free_space
+from popcorn.build.disk import disk_full, need_free_space
 from popcorn.dirs import cache_dir
 from popcorn.errors import UserError
+from popcorn.files import sha256_bytes, sha256_file
 from popcorn.progress import step
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 _STAGING_SUFFIX = ".partial"
 _REHASH_AFTER_S = 7 * 24 * 3600
+
+Build = Callable[[Path], None]
+"""Fills an empty directory with what the entry shall hold."""
 
 
 class CorruptEntryError(UserError):
@@ -51,14 +54,20 @@ class Manifest:
     def to_json(self) -> str:
         """The text of manifest.json; the same entry always gives the same bytes."""
         files = {name: {"size": size, "sha256": digest} for name, (size, digest) in sorted(self.files.items())}
-        document = {"format": FORMAT, "kind": self.kind, "key": self.key, "inputs": self.inputs, "files": files}
+        document = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "key": self.key,
+            "inputs": self.inputs,
+            "files": files,
+        }
         return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
 def entry_key(kind: str, inputs: dict[str, Any]) -> str:
     """The name of the entry that `inputs` (JSON values only) lead to."""
     canonical = json.dumps([FORMAT, kind, inputs], sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return sha256_bytes(canonical.encode())[:32]
 
 
 def store_dir(kind: str) -> Path:
@@ -80,7 +89,7 @@ def find(kind: str, inputs: dict[str, Any]) -> Path | None:
 def get_or_build(
     kind: str,
     key_inputs: dict[str, Any],
-    build: Callable[[Path], None],
+    build: Build,
     *,
     rebuild: bool = False,
     need_bytes: int = 0,
@@ -112,7 +121,7 @@ def get_or_build(
             _replace(entry, staging)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                raise DiskFullError.at(entry.parent, need_bytes, f"building a {kind}") from error
+                raise disk_full(entry.parent, need_bytes, f"building a {kind}") from error
             raise
         finally:
             _remove(staging)
@@ -227,9 +236,8 @@ def _remove(path: Path) -> None:
 
 def _digest(path: Path) -> str:
     if path.is_symlink():
-        return hashlib.sha256(os.readlink(path).encode()).hexdigest()
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return sha256_bytes(os.readlink(path).encode())
+    return sha256_file(path)
 
 
 def _identity(path: Path) -> list[int] | None:
