@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel command lines that make a plan true."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from popcorn import cpulist
+from popcorn.config.machine import Machine
+from popcorn.config.sizes import kernel_size
+from popcorn.plan.model import Window
+from popcorn.plan.policy import Cpus
+
+MAX_BYTES = 2047
+
+
+def plan_words(
+    machine: Machine,
+    cpus: Cpus,
+    memory: Sequence[Window],
+    devices: Sequence[str],
+    region: Window,
+    *,
+    smp: bool,
+) -> list[str]:
+    """The parameters that tell a kernel what it owns.
+
+    Args:
+        smp: this is plain SMP Linux on the whole machine; the region lets its console be recorded.
+    """
+    if 0 not in cpus:
+        return [
+            f"present_mask={cpulist.format(cpus)}",
+            f"cpu_offset={cpus[0]}",
+            "no_ipi_broadcast=1",
+            "apic_extnmi=none",
+            "panic=-1",
+        ]
+    words = [] if smp else [f"present_mask={cpulist.format(cpus)}", "cpu_offset=0", "no_ipi_broadcast=1"]
+    words.append(f"popcorn={kernel_size(region.size)}@{region.start:#x},{machine.nr_cpus}")
+    words += [f"memmap={kernel_size(end - start)}${start:#x}" for start, end in foreign_ram(machine, memory)]
+    foreign = [device.id for device in machine.devices if device.name not in devices]
+    if foreign:
+        words.append("pci_dev_flags=" + ",".join(f"0x{i[:4]}:0x{i[5:]}:b" for i in sorted(set(foreign))))
+    return words
+
+
+def cmdline(words: Iterable[str], *, primary: bool, extra: str = "") -> str:
+    """A whole command line; the last console is the one that init gets."""
+    consoles = ["console=popcon", "console=ttyS0"] if primary else ["console=popcon"]
+    return " ".join([*words, *consoles, *extra.split()])
+
+
+def foreign_ram(machine: Machine, own: Iterable[Window]) -> list[tuple[int, int]]:
+    """The RAM that is not a kernel's own, as the fewest ranges (start, end)."""
+    ranges: list[tuple[int, int]] = []
+    own_by_address = sorted(own, key=lambda window: window.start)
+    for piece in machine.ram:
+        start = piece.start
+        for window in own_by_address:
+            if window.end <= start or window.start >= piece.end:
+                continue
+            if start < window.start:
+                ranges.append((start, window.start))
+            start = window.end
+        if start < piece.end:
+            ranges.append((start, piece.end))
+    merged: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if merged and merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return merged

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which memory goes to which kernel.
+
+The RAM is divided in blocks of 2 MiB. With ``numa`` each node is divided among
+the kernels that have CPUs in it, in proportion to their number; with ``flat``
+the whole RAM is divided equally in the order of addresses, whatever its node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+from popcorn.config.machine import FIRST_MIB, Machine
+from popcorn.config.sizes import KIB, MIB, format_size
+from popcorn.errors import UserError
+from popcorn.plan.model import Window
+from popcorn.plan.policy import Cpus
+
+BLOCK = 2 * MIB
+MIN_PARTITION = 64 * MIB
+MAX_WINDOWS = 16  # POPCORN_MAX_RANGES in popcorn.h
+DEFAULT_REGION = 32 * MIB
+# Boot loaders put the primary's initrd at the end of the RAM below the PCI hole: the shared region keeps away.
+INITRD_ROOM = 256 * MIB
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Memory that several kernels divide: its windows by address, and how much weighs each kernel's claim."""
+
+    name: str
+    windows: tuple[Window, ...]
+    claims: Mapping[int, int]
+
+    @property
+    def blocks(self) -> int:
+        return sum(window.size for window in self.windows) // BLOCK
+
+
+def windows_of_kernels(
+    machine: Machine, groups: Sequence[Cpus], mode: str, sizes: Mapping[int, int]
+) -> dict[int, tuple[Window, ...]]:
+    """The memory windows of every kernel, by id; the primary's first one starts behind the first MiB.
+
+    Args:
+        mode: ``numa`` or ``flat``.
+        sizes: bytes for kernels that shall not get an equal part, by id.
+
+    Raises:
+        UserError: something asked for is not there.
+    """
+    pools = _numa_pools(machine, groups) if mode == "numa" else _flat_pool(machine, groups)
+    asked = _asked_of_each_pool(pools, groups, sizes)
+    given: dict[int, list[Window]] = {cpus[0]: [] for cpus in groups}
+    for pool, asked_blocks in zip(pools, asked, strict=True):
+        for kernel, windows in _cut(pool, _divide(pool, asked_blocks)).items():
+            given[kernel] += windows
+    return {kernel: tuple(_without_first_mib(windows)) for kernel, windows in given.items()}
+
+
+def carve_region(machine: Machine, primary: Sequence[Window]) -> tuple[Window, tuple[Window, ...]]:
+    """The shared region, taken from the primary's memory below the PCI hole, and what is left to the primary.
+
+    Raises:
+        UserError: there is no room for it.
+    """
+    size = region_size(machine.nr_cpus)
+    low = next((window for window in primary if window.start == FIRST_MIB and window.end <= machine.hole.start), None)
+    if low is None or low.size < size + MIN_PARTITION:
+        raise UserError(
+            f"the primary has {format_size(low.size) if low else 'no memory'} at the beginning of the RAM; "
+            f"it needs {format_size(MIN_PARTITION)} there and {format_size(size)} for the memory shared by all kernels",
+            hint="give it more memory with --size 0=SIZE, or plan fewer kernels in its node",
+        )
+    low_ram_end = max(piece.end for piece in machine.ram if piece.end <= machine.hole.start)
+    end = min(low.end, (low_ram_end - INITRD_ROOM) // BLOCK * BLOCK)
+    if end - size - low.start < MIN_PARTITION:
+        end = low.end
+    region = Window(start=end - size, size=size, node=low.node)
+    left = [Window(start=low.start, size=region.start - low.start, node=low.node)]
+    if region.end < low.end:
+        left.append(Window(start=region.end, size=low.end - region.end, node=low.node))
+    return region, tuple(left) + tuple(window for window in primary if window != low)
+
+
+def region_size(nr_kernels: int) -> int:
+    """Bytes of the shared region: header, and for each kernel a slot, a console ring and a row of vty cells."""
+    needed = 64 * KIB + nr_kernels * (4 * KIB + 64 * KIB) + nr_kernels * nr_kernels * 2176
+    return max(DEFAULT_REGION, -(-needed // BLOCK) * BLOCK)
+
+
+def whole_blocks(machine: Machine) -> list[Window]:
+    """The RAM in whole blocks; the first MiB is counted in, so that the first block is whole."""
+    windows = []
+    for piece in machine.ram:
+        start = 0 if piece.start == FIRST_MIB else -(-piece.start // BLOCK) * BLOCK
+        end = piece.end // BLOCK * BLOCK
+        if start < end:
+            windows.append(Window(start=start, size=end - start, node=piece.node))
+    return windows
+
+
+def _numa_pools(machine: Machine, groups: Sequence[Cpus]) -> list[Pool]:
+    pools = []
+    for number, node in enumerate(machine.nodes):
+        here = {cpus[0]: len(set(cpus) & set(node.cpus)) for cpus in groups}
+        pools.append(
+            Pool(
+                name=f"node {number}",
+                windows=tuple(window for window in whole_blocks(machine) if window.node == number),
+                claims={kernel: cpus for kernel, cpus in here.items() if cpus},
+            )
+        )
+    return pools
+
+
+def _flat_pool(machine: Machine, groups: Sequence[Cpus]) -> list[Pool]:
+    return [Pool("the machine", tuple(whole_blocks(machine)), {cpus[0]: 1 for cpus in groups})]
+
+
+def _asked_of_each_pool(
+    pools: Sequence[Pool], groups: Sequence[Cpus], sizes: Mapping[int, int]
+) -> list[dict[int, int]]:
+    """Explicit sizes in blocks, spread over the pools where the kernel has a claim."""
+    kernels = [cpus[0] for cpus in groups]
+    asked: list[dict[int, int]] = [{} for _ in pools]
+    for kernel, size in sizes.items():
+        if kernel not in kernels:
+            raise UserError(
+                f"a size is given for kernel {kernel}, which is not in the plan",
+                hint=f"kernels are named by their smallest CPU: {', '.join(map(str, kernels))}",
+            )
+        if size % BLOCK or size < MIN_PARTITION:
+            raise UserError(
+                f"kernel {kernel} cannot have {format_size(size)} ({size} bytes)",
+                hint=f"sizes are multiples of 2 MiB and at least {format_size(MIN_PARTITION)}",
+            )
+        claims = [pool.claims.get(kernel, 0) for pool in pools]
+        for pool_asked, blocks, claim in zip(asked, _in_proportion(size // BLOCK, claims), claims, strict=True):
+            if claim:
+                pool_asked[kernel] = blocks
+    return asked
+
+
+def _divide(pool: Pool, asked: Mapping[int, int]) -> dict[int, int]:
+    """How many blocks of a pool each kernel gets: what it asked for, or its part of the rest."""
+    rest = pool.blocks - sum(asked.values())
+    if rest < 0:
+        raise UserError(
+            f"{pool.name} has {format_size(pool.blocks * BLOCK)}, but {format_size(sum(asked.values()) * BLOCK)} "
+            f"are asked of it by kernels {', '.join(map(str, sorted(asked)))}",
+            hint="ask for less with --size",
+        )
+    others = [kernel for kernel in pool.claims if kernel not in asked]
+    parts = _in_proportion(rest, [pool.claims[kernel] for kernel in others])
+    return {**asked, **dict(zip(others, parts, strict=True))}
+
+
+def _in_proportion(total: int, weights: Sequence[int]) -> list[int]:
+    """Whole numbers in proportion to the weights whose sum is the total (nothing, without weights)."""
+    weight_sum = sum(weights)
+    if weight_sum == 0:
+        return [0 for _ in weights]
+    bounds = [total * so_far // weight_sum for so_far in accumulate(weights, initial=0)]
+    return [right - left for left, right in pairwise(bounds)]
+
+
+def _cut(pool: Pool, blocks: Mapping[int, int]) -> dict[int, list[Window]]:
+    """Give out the pool's memory from its lowest address up, kernels by id."""
+    given: dict[int, list[Window]] = {}
+    left = list(pool.windows)
+    for kernel in sorted(blocks):
+        wanted = blocks[kernel] * BLOCK
+        given[kernel] = []
+        while wanted:
+            first = left.pop(0)
+            size = min(wanted, first.size)
+            given[kernel].append(Window(start=first.start, size=size, node=first.node))
+            if size < first.size:
+                left.insert(0, Window(start=first.start + size, size=first.size - size, node=first.node))
+            wanted -= size
+    return given
+
+
+def _without_first_mib(windows: Iterable[Window]) -> Iterable[Window]:
+    for window in windows:
+        lost = max(0, FIRST_MIB - window.start)
+        yield Window(start=window.start + lost, size=window.size - lost, node=window.node)
