@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: Apache-2.0
+"""popcorn-vty runs commands through a terminal line and a shell at its far end."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import termios
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).resolve().parents[2] / "images" / "programs"
+DEADLINE_S = 30
+
+
+@dataclass
+class Line:
+    """Two terminals joined as a vty joins two kernels: a shell at the far one."""
+
+    program: Path
+    near: int
+    near_path: str
+    far: int
+    far_path: str
+    shell: subprocess.Popen[bytes] | None = None
+
+    def exec(self, *argv: str, timeout: float = DEADLINE_S) -> subprocess.CompletedProcess[bytes]:
+        """Run ``popcorn-vty exec`` on the near end."""
+        return subprocess.run(self.argv(*argv), capture_output=True, timeout=timeout, check=False)
+
+    def argv(self, *argv: str) -> list[str]:
+        return [str(self.program), "exec", "--device", self.near_path, *argv]
+
+    def start_shell(self) -> None:
+        """Put a login shell on the far end, as a secondary's init does."""
+        terminal = os.open(self.far_path, os.O_RDWR | os.O_NOCTTY)
+
+        def own_terminal() -> None:
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        self.shell = subprocess.Popen(
+            ["sh", "-i"],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            preexec_fn=own_terminal,
+            env={"PATH": f"{self.program.parent}:{os.environ['PATH']}", "TERM": "linux"},
+        )
+        os.close(terminal)
+
+    def relay(self, stop: int) -> None:
+        """Carry bytes both ways until ``stop`` is readable."""
+        while True:
+            ready, _, _ = select.select([self.near, self.far, stop], [], [])
+            if stop in ready:
+                return
+            for source, sink in ((self.near, self.far), (self.far, self.near)):
+                if source in ready:
+                    os.write(sink, os.read(source, 512))
+
+
+def assert_ended(pid: int) -> None:
+    """The process ends soon; whether somebody reaps it is not ours to say."""
+    stat = Path(f"/proc/{pid}/stat")
+    for _ in range(DEADLINE_S * 20):
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX":
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"process {pid} is still running")
+
+
+@pytest.fixture(scope="session")
+def vty_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("vty") / "popcorn-vty"
+    sources = [PROGRAMS / "popcorn-vty.c", *sorted(PROGRAMS.glob("vty-*.c"))]
+    compiler = shutil.which("gcc") or pytest.skip("needs gcc")
+    subprocess.run([compiler, "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, *sources], check=True)
+    return program
+
+
+@pytest.fixture
+def silent_line(vty_program: Path) -> Iterator[Line]:
+    """A line with nothing at its far end."""
+    near, near_slave = pty.openpty()
+    far, far_slave = pty.openpty()
+    # Nobody has the near end open between clients, so that it must not echo.
+    tty.setraw(near_slave)
+    line = Line(vty_program, near, os.ttyname(near_slave), far, os.ttyname(far_slave))
+    stop_read, stop_write = os.pipe()
+    relay = threading.Thread(target=line.relay, args=(stop_read,))
+    relay.start()
+    try:
+        yield line
+    finally:
+        if line.shell is not None:
+            line.shell.kill()
+            line.shell.wait()
+        os.write(stop_write, b"x")
+        relay.join()
+        for fd in (near, near_slave, far, far_slave, stop_read, stop_write):
+            os.close(fd)
+
+
+@pytest.fixture
+def line(silent_line: Line) -> Line:
+    silent_line.start_shell()
+    return silent_line
+
+
+def test_the_exit_status_is_the_commands_own(line: Line) -> None:
+    assert line.exec("7", "--", "sh", "-c", "exit 42").returncode == 42
+
+
+def test_a_command_killed_by_a_signal_gives_128_plus_its_number(line: Line) -> None:
+    assert line.exec("7", "--", "sh", "-c", "kill -TERM $$").returncode == 128 + signal.SIGTERM
+
+
+def test_an_unknown_command_gives_127(line: Line) -> None:
+    done = line.exec("7", "--", "no-such-command")
+    assert done.returncode == 127
+    assert b"no-such-command" in done.stderr
+
+
+def test_both_streams_arrive_apart(line: Line) -> None:
+    done = line.exec("7", "--", "sh", "-c", "echo out; echo err >&2")
+    assert (done.stdout, done.stderr) == (b"out\n", b"err\n")
+
+
+def test_arguments_arrive_as_they_were_given(line: Line) -> None:
+    arguments = ["a b", "", "$HOME `id` \\ \"'", "line\nbreak", "\x03\x02\x7f", "é"]
+    done = line.exec("7", "--", "printf", "[%s]", *arguments)
+    assert done.stdout.decode() == "".join(f"[{argument}]" for argument in arguments)
+
+
+def test_a_command_longer_than_a_terminal_line_arrives_whole(line: Line) -> None:
+    long = "x" * 100_000
+    assert line.exec("7", "--", "printf", "%s", long).stdout == long.encode()
+
+
+def test_binary_output_arrives_unchanged(line: Line) -> None:
+    script = "import os; os.write(1, bytes(range(256)) * 256)"
+    assert line.exec("7", "--", "python3", "-c", script).stdout == bytes(range(256)) * 256
+
+
+def test_a_command_that_reads_its_input_finds_it_empty(line: Line) -> None:
+    assert line.exec("7", "--", "cat").returncode == 0
+
+
+def test_a_command_that_reads_the_terminal_finds_none(line: Line) -> None:
+    assert line.exec("7", "--", "sh", "-c", "cat </dev/tty").returncode != 0
+
+
+def test_a_background_process_does_not_hold_the_line(line: Line) -> None:
+    done = line.exec("7", "--", "sh", "-c", "sleep 5 & echo $!")
+    os.kill(int(done.stdout), signal.SIGKILL)
+
+
+def test_a_command_that_takes_too_long_is_killed_with_its_children(line: Line) -> None:
+    done = line.exec("--timeout", "1", "7", "--", "sh", "-c", "sleep 50 & echo $!; wait")
+    assert done.returncode == 124
+    assert b"killed after 1 s" in done.stderr
+    assert_ended(int(done.stdout))
+
+
+def test_the_shell_gets_its_terminal_back_as_it_was(line: Line) -> None:
+    before = termios.tcgetattr(line.far)
+    assert line.exec("7", "--", "true").returncode == 0
+    for _ in range(DEADLINE_S * 20):
+        if termios.tcgetattr(line.far) == before:
+            break
+        time.sleep(0.05)
+    assert termios.tcgetattr(line.far) == before
+
+
+def test_commands_follow_each_other_at_once(line: Line) -> None:
+    for number in range(5):
+        assert line.exec("7", "--", "echo", str(number)).stdout == f"{number}\n".encode()
+
+
+def test_two_clients_take_turns(line: Line) -> None:
+    clients = [
+        subprocess.Popen(line.argv("7", "--", "echo", str(number)), stdout=subprocess.PIPE) for number in range(3)
+    ]
+    outputs = [client.communicate(timeout=DEADLINE_S)[0] for client in clients]
+    assert outputs == [b"0\n", b"1\n", b"2\n"]
+
+
+def test_after_a_killed_client_the_next_command_runs_and_the_old_one_ends(line: Line) -> None:
+    client = subprocess.Popen(
+        line.argv("7", "--", "sh", "-c", "echo $$; while :; do echo noise; sleep 0.01; done"),
+        stdout=subprocess.PIPE,
+    )
+    assert client.stdout is not None
+    pid = int(client.stdout.readline())
+    client.kill()
+    client.wait()
+    client.stdout.close()
+    assert line.exec("7", "--", "echo", "next").stdout == b"next\n"
+    assert_ended(pid)
+
+
+def test_a_client_told_to_stop_stops_its_command(line: Line) -> None:
+    client = subprocess.Popen(line.argv("7", "--", "sh", "-c", "echo $$; sleep 50"), stdout=subprocess.PIPE)
+    assert client.stdout is not None
+    pid = int(client.stdout.readline())
+    client.terminate()
+    assert client.wait(DEADLINE_S) == 128 + signal.SIGTERM
+    client.stdout.close()
+    assert_ended(pid)
+
+
+def test_a_half_typed_line_does_no_harm(line: Line) -> None:
+    os.write(line.far, b"echo 'unfinished \n more")
+    assert line.exec("7", "--", "echo", "fine").stdout == b"fine\n"
+
+
+def test_a_program_that_holds_the_shell_is_interrupted(line: Line) -> None:
+    os.write(line.far, b"sleep 100\n")
+    assert line.exec("7", "--", "echo", "fine").stdout == b"fine\n"
+
+
+def test_foreign_output_between_frames_is_ignored(line: Line) -> None:
+    script = f"echo one; sleep 0.3; printf 'noise \\002 noise' >{line.far_path}; sleep 0.3; echo two"
+    assert line.exec("7", "--", "sh", "-c", script).stdout == b"one\ntwo\n"
+
+
+def test_a_shell_that_comes_late_is_waited_for(silent_line: Line) -> None:
+    timer = threading.Timer(1.0, silent_line.start_shell)
+    timer.start()
+    assert silent_line.exec("7", "--", "echo", "fine").stdout == b"fine\n"
+    timer.join()
+
+
+def test_a_missing_shell_is_told_after_the_deadline(silent_line: Line) -> None:
+    done = silent_line.exec("--connect-timeout", "1", "7", "--", "true")
+    assert done.returncode == 125
+    assert b"kernel 7: no shell answers" in done.stderr
+
+
+def test_a_kernel_without_a_line_is_told(vty_program: Path) -> None:
+    done = subprocess.run([vty_program, "exec", "4711", "--", "true"], capture_output=True, check=False)
+    assert done.returncode == 125
+    assert b"kernel 4711: /dev/vty4711" in done.stderr
