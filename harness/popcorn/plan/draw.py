@@ -91,19 +91,24 @@ def _lines(plan: Plan, width: int) -> list[str]:
         "",
     ]
     for picture in node_pictures(plan):
-        cpus = " ".join(
-            f"[bold {colour}]{cpu}[/]" if owner != "unused" else f"[dim]({cpu})[/]"
-            for cpu, owner, colour in picture.cpus
-        )
+        cpus = _cpus_by_kernel(picture)
         lines.append(f"node {picture.number}  CPUs   {cpus or 'none'}")
         lines.append(f"        memory {_bar(picture.memory, width - 15)}")
     lines.append("")
     lines.append(
         f"[{_SHARED_COLOUR}]▒[/] shared by all kernels: {format_size(plan.region.size)} at {plan.region.start:#x}; "
-        "░ and (CPU): unused"
+        "░ unused; kernel:[CPUs]"
     )
     lines.append("")
     return lines
+
+
+def _cpus_by_kernel(picture: NodePicture) -> str:
+    """Each kernel and its CPUs: ``6:[6 8 10] 7:[7 9 11]``."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for cpu, owner, colour in picture.cpus:
+        groups.setdefault((owner, colour), []).append(str(cpu))
+    return "  ".join(f"[bold {colour}]{owner}:\\[{' '.join(cpus)}][/]" for (owner, colour), cpus in groups.items())
 
 
 def _bar(pieces: Sequence[Piece], width: int) -> str:
