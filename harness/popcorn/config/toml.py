@@ -50,13 +50,13 @@ def parse_toml(text: str, model: type[M], name: str) -> M:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        line = line_of(text, first["loc"])
-        raise model_error(first, model, f"{name}:{line}" if line else name) from error
+        line = line_of(text, _first(error)["loc"])
+        raise model_error(error, model, f"{name}:{line}" if line else name) from error
 
 
-def model_error(error: ErrorDetails, model: type[BaseModel], where: str) -> UserError:
-    """One error of pydantic's as ours, with the nearest valid name for a name that is none."""
+def model_error(validation: ValidationError, model: type[BaseModel], where: str) -> UserError:
+    """Pydantic's error as ours, with the nearest valid name for a name that is none."""
+    error = _first(validation)
     place = shown_place(error["loc"])
     kind = error["type"]
     if kind == "extra_forbidden":
@@ -70,6 +70,11 @@ def model_error(error: ErrorDetails, model: type[BaseModel], where: str) -> User
     message = error["msg"].removeprefix("Value error, ")
     found = f", found {error['input']!r}" if kind != "value_error" else ""
     return UserError(f"{where}: {place + ': ' if place else ''}{message}{found}")
+
+
+def _first(validation: ValidationError) -> ErrorDetails:
+    """The error to tell: a name that is not known explains the one that is missing."""
+    return min(validation.errors(), key=lambda error: error["type"] != "extra_forbidden")
 
 
 def shown_place(place: Place) -> str:

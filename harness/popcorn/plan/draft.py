@@ -64,7 +64,7 @@ def read_draft(text: str, where: str) -> Plan:
     try:
         draft = PlanDraft.model_validate(_with_machine(document))
     except ValidationError as error:
-        raise model_error(error.errors()[0], PlanDraft, where) from error
+        raise model_error(error, PlanDraft, where) from error
     return complete(draft)
 
 

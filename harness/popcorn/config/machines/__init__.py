@@ -47,6 +47,6 @@ def _read_json(path: Path) -> Machine:
     try:
         return Machine.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except ValidationError as error:
-        raise model_error(error.errors()[0], Machine, str(path)) from error
+        raise model_error(error, Machine, str(path)) from error
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error

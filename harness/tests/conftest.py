@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every unit test has caches, runs and sockets of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# A loaded machine is no reason to fail.
+settings.register_profile("popcorn", deadline=None)
+settings.load_profile("popcorn")
+
+
+@pytest.fixture(autouse=True)
+def _private_dirs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Path = tmp_path_factory.mktemp("popcorn")
+    monkeypatch.setenv("POPCORN_CACHE", str(place / "cache"))
+    monkeypatch.setenv("POPCORN_RUNS", str(place / "runs"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
