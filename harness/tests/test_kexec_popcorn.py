@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import platform
 import struct
 import subprocess
@@ -190,13 +191,21 @@ def test_record_names_the_kernel_its_cpus_and_its_memory(kernel: Kernel) -> None
     assert struct.unpack_from("<QQQ", record, 72 + 256) == (1 << 7, 0b111, 1 << 2)
 
 
+def listed(series: Path) -> list[str]:
+    """The patches of a series, without its comments."""
+    return [line for line in (series / "series").read_text().splitlines() if line and not line.startswith("#")]
+
+
 def file_after(series: Path, path: str, into: Path) -> str | None:
     """What a file that a series of patches adds looks like after the last of them."""
     into.mkdir()
-    for name in (series / "series").read_text().split():
+    outside_any_repository = {**os.environ, "GIT_CEILING_DIRECTORIES": str(into.parent)}
+    for name in listed(series):
         patch = (series / name).resolve()
         if f"b/{path}\n" in patch.read_text():
-            subprocess.run(["git", "apply", f"--include={path}", patch], cwd=into, check=True)
+            subprocess.run(
+                ["git", "apply", f"--include={path}", patch], cwd=into, env=outside_any_repository, check=True
+            )
     return (into / path).read_text() if (into / path).exists() else None
 
 
@@ -212,4 +221,4 @@ def test_contract_header_is_the_one_of_the_kernel_series(tmp_path: Path) -> None
 
 def test_series_lists_every_patch_in_order() -> None:
     directory = source_root() / "tools/kexec-popcorn"
-    assert (directory / "series").read_text().split() == sorted(path.name for path in directory.glob("*.patch"))
+    assert listed(directory) == sorted(path.name for path in directory.glob("*.patch"))
