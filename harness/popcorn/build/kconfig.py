@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configurations: fragments merged by the kernel's own scripts, then compared with what came out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from popcorn.build.kbuild import Kbuild
+from popcorn.build.series import Series
+from popcorn.errors import UserError
+
+FLAVOURS: dict[str, tuple[str, ...]] = {
+    "default": ("base.config", "popcorn.config"),
+    "debug": ("base.config", "popcorn.config", "debug.config"),
+}
+POPCORN_FRAGMENT = "popcorn.config"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One symbol that a fragment asks for."""
+
+    symbol: str
+    value: str
+    """As in a .config: y, n, a number or a quoted string; "n" stands for "is not set" too."""
+    where: str
+    """file:line of the request."""
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """A request that the configuration does not fulfil."""
+
+    request: Request
+    got: str
+
+
+def fragments(series: Series, flavour: str, *, popcorn: bool = True) -> list[Path]:
+    """The fragments of a flavour, in the order they are merged; without `popcorn`, as for a kernel without the series.
+
+    Raises UserError for an unknown flavour or a fragment that is not there.
+    """
+    if flavour not in FLAVOURS:
+        raise UserError(f"there is no flavour {flavour!r}", hint=f"flavours: {', '.join(FLAVOURS)}")
+    names = [name for name in FLAVOURS[flavour] if popcorn or name != POPCORN_FRAGMENT]
+    paths = [series.dir / "config" / name for name in names]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"the configuration fragment {path} is not there")
+    return paths
+
+
+def parse_fragment(text: str, name: str) -> list[Request]:
+    """The requests of one fragment. Raises UserError naming the line that is none."""
+    requests = []
+    for number, line in enumerate(text.splitlines(), 1):
+        where = f"{name}:{number}"
+        if found := re.fullmatch(r"CONFIG_(\w+)=(y|m|n|-?\d+|0x[0-9a-fA-F]+|\".*\")\s*", line):
+            requests.append(Request(found.group(1), found.group(2), where))
+        elif found := re.fullmatch(r"# CONFIG_(\w+) is not set\s*", line):
+            requests.append(Request(found.group(1), "n", where))
+        elif line.strip() and not line.startswith("#"):
+            raise UserError(
+                f"{where}: {line.strip()!r} is no configuration line",
+                hint='expected CONFIG_NAME=y, =m, =n, a number or a "string", or # CONFIG_NAME is not set',
+            )
+    return requests
+
+
+def final_requests(parsed: Iterable[Request]) -> list[Request]:
+    """What is asked for in the end: a later request for a symbol replaces an earlier one."""
+    last = {request.symbol: request for request in parsed}
+    return list(last.values())
+
+
+def unmet_requests(requests: Sequence[Request], config: str) -> list[Unmet]:
+    """The requests that a finished .config does not fulfil."""
+    got = dict(re.findall(r"^CONFIG_(\w+)=(.*)$", config, re.MULTILINE))
+    return [Unmet(r, got.get(r.symbol, "n")) for r in requests if got.get(r.symbol, "n") != r.value]
+
+
+def requests_of(paths: Sequence[Path], *, popcorn: bool = True) -> list[Request]:
+    """All final requests of some fragments; without `popcorn`, those about Popcorn's own symbols left out."""
+    parsed = [request for path in paths for request in parse_fragment(path.read_text(), path.name)]
+    return [r for r in final_requests(parsed) if popcorn or not r.symbol.startswith("POPCORN")]
+
+
+def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
+    """Write `.config`: tinyconfig with the requests merged in by merge_config.sh, completed by olddefconfig.
+
+    The file is left alone when it would not change, so that make sees nothing to do.
+    Raises UserError naming each symbol that was not obtained.
+    """
+    objects = kbuild.objects
+    trial = objects / ".config.popcorn"
+    merged = objects / ".requests.popcorn"
+    merged.write_text("".join(_line(request) for request in requests))
+    trial.unlink(missing_ok=True)
+    kbuild.make(f"KCONFIG_CONFIG={trial}", "tinyconfig")
+    kbuild.script(kbuild.tree / "scripts/kconfig/merge_config.sh", "-m", "-O", objects, trial, merged, config=trial)
+    kbuild.make(f"KCONFIG_CONFIG={trial}", "olddefconfig")
+    obtained = trial.read_text()
+    if unmet := unmet_requests(requests, obtained):
+        raise _not_obtained(unmet, kbuild.tree)
+    final = objects / ".config"
+    if not final.is_file() or final.read_text() != obtained:
+        final.write_text(obtained)
+
+
+def _line(request: Request) -> str:
+    if request.value == "n":
+        return f"# CONFIG_{request.symbol} is not set\n"
+    return f"CONFIG_{request.symbol}={request.value}\n"
+
+
+def _not_obtained(unmet: Sequence[Unmet], tree: Path) -> UserError:
+    known = _known_symbols(tree)
+    lines = []
+    for item in unmet:
+        wanted = item.request
+        why = "" if wanted.symbol in known else "; this kernel has no such symbol"
+        lines.append(f"  CONFIG_{wanted.symbol}: wanted {wanted.value}, got {item.got} ({wanted.where}{why})")
+    return UserError(
+        "the kernel's configuration is not what the fragments ask for:\n" + "\n".join(lines),
+        hint="a symbol stays off when something it depends on is off: see `depends on` in its Kconfig entry",
+    )
+
+
+def _known_symbols(tree: Path) -> set[str]:
+    symbols: set[str] = set()
+    for path in tree.rglob("Kconfig*"):
+        if path.is_file():
+            text = path.read_text(errors="replace")
+            symbols.update(re.findall(r"^\s*(?:menu)?config\s+(\w+)", text, re.MULTILINE))
+    return symbols
