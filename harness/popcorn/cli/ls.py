@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``popcorn ls``"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def ls(as_json: bool) -> None:
+    """List the machines: those that are up, and those that died."""
+    from popcorn.cli.table import print_table
+    from popcorn.machine import registry
+
+    records = registry.records()
+    if as_json:
+        hidden = {"nodes", "header", "region_start", "region_size", "hole_start"}
+        rows = [{key: value for key, value in asdict(record).items() if key not in hidden} for record in records]
+        click.echo(json.dumps(rows, indent=2))
+        return
+    now = time.time()
+    print_table(
+        ["NAME", "STATUS", "MACHINE", "POLICY", "KERNELS", "ACCEL", "AGE", "QEMU", "NOTE"],
+        [
+            [
+                record.name,
+                record.status,
+                record.machine,
+                record.policy,
+                str(len(record.kernels)),
+                record.accel,
+                f"{now - record.started:.0f} s" if record.started and record.status != "dead" else "",
+                str(record.qemu_pid) if record.status != "dead" else "",
+                record.reason or ("tied to its command" if record.tied else ""),
+            ]
+            for record in records
+        ],
+    )

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``popcorn ps``"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from popcorn.cli.machine_options import name_option
+
+if TYPE_CHECKING:
+    from popcorn.machine.status import KernelStatus
+
+_HEADER = ["ID", "CPUS", "STATE", "STAGE", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT", "RELEASE"]
+_RIGHT = frozenset({"ID", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT"})
+
+
+@click.command()
+@name_option
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def ps(name: str, as_json: bool) -> None:
+    """List the kernels of a machine; of one that died, as they were at its end.
+
+    BEAT is how long ago a kernel's heart was seen to beat, WINDOWS the memory that
+    it owns, FREE what it says is free, RESIDENT what the host has given pages to.
+    """
+    from popcorn.cli.table import print_table
+    from popcorn.machine.machine import attach
+
+    with attach(name) as machine:
+        kernels = machine.ps()
+    if as_json:
+        click.echo(json.dumps([asdict(kernel) for kernel in kernels], indent=2))
+    else:
+        print_table(_HEADER, [_row(kernel) for kernel in kernels], _RIGHT)
+
+
+def _row(kernel: KernelStatus) -> list[str]:
+    from popcorn import cpulist
+
+    return [
+        str(kernel.id),
+        cpulist.format(kernel.cpus),
+        kernel.state,
+        kernel.reason or kernel.stage if kernel.state in ("dead", "parked") else kernel.stage,
+        _seconds(kernel.heartbeat_age_s),
+        _seconds(kernel.uptime_s),
+        f"{kernel.cpu_s:.1f} s" if kernel.heartbeat else "-",
+        _mib(kernel.memory_bytes),
+        _mib(kernel.free_bytes),
+        _mib(kernel.resident_bytes),
+        kernel.release or "-",
+    ]
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s"
+
+
+def _mib(nr_bytes: int | None) -> str:
+    return "-" if nr_bytes is None else f"{nr_bytes >> 20} MiB"

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands in any kernel: the primary by ssh, the others from the primary through their terminal line."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from popcorn.errors import GuestError, UserError
+from popcorn.guest.finished import Finished
+
+if TYPE_CHECKING:
+    from popcorn.guest.ssh import OnOutput
+    from popcorn.machine.machine import Machine
+
+# The primary serves all of them with the few CPUs that it has.
+_AT_ONCE = 16
+_VTY_FAILED = 125
+_VTY_TIMED_OUT = 124
+_VTY_GRACE_S = 30.0
+
+
+def run_in(
+    machine: Machine,
+    id: int,
+    argv: Sequence[str],
+    *,
+    timeout_s: float | None = None,
+    on_output: OnOutput | None = None,
+) -> Finished:
+    """Run a command in a kernel; see `Machine.exec`."""
+    machine.plan.partition(id)
+    if not argv:
+        raise UserError("there is no command to run", hint="popcorn exec ID -- COMMAND [ARGUMENT…]")
+    if id == machine.plan.primary.id:
+        return machine.primary.run(argv, timeout_s=timeout_s, on_output=on_output)
+    limit = ["--timeout", f"{max(1, round(timeout_s))}"] if timeout_s is not None else []
+    done = machine.primary.run(
+        ["popcorn-vty", "exec", *limit, str(id), "--", *argv],
+        timeout_s=None if timeout_s is None else timeout_s + _VTY_GRACE_S,
+        on_output=on_output,
+    )
+    if done.status == _VTY_FAILED and done.stderr.lstrip().startswith(b"popcorn-vty:"):
+        raise GuestError(
+            f"kernel {id} does not answer: {done.stderr_text.strip()}",
+            hint=f"`popcorn ps --name {machine.name}` and `popcorn log {id} --name {machine.name}` tell how it is",
+        )
+    if done.status == _VTY_TIMED_OUT and timeout_s is not None:
+        raise GuestError(f"{shlex.join(argv)} did not end within {timeout_s:g} s in kernel {id}")
+    return Finished(tuple(argv), done.status, done.stdout, done.stderr)
+
+
+def run_in_several(
+    machine: Machine, argv: Sequence[str], ids: Sequence[int], *, timeout_s: float | None = None
+) -> Iterator[tuple[int, Finished]]:
+    """Run a command in several kernels at a time; their answers come in the order of ``ids``.
+
+    A kernel that cannot be reached gets status 125 and the reason as its stderr.
+
+    Raises:
+        MachineLostError: the machine is gone.
+    """
+
+    def one(id: int) -> Finished:
+        try:
+            return run_in(machine, id, argv, timeout_s=timeout_s)
+        except GuestError as error:
+            return Finished(tuple(argv), _VTY_FAILED, b"", f"popcorn: {error}\n".encode())
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="exec") as pool:
+        yield from zip(ids, pool.map(one, ids), strict=True)
+
+
+def run_in_all(machine: Machine, argv: Sequence[str], *, timeout_s: float | None = None) -> dict[int, Finished]:
+    """Run a command in every kernel of the plan; see `run_in_several`."""
+    ids = [partition.id for partition in machine.plan.partitions]
+    return dict(run_in_several(machine, argv, ids, timeout_s=timeout_s))

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that runs, or ran."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from popcorn.errors import HostError, MachineLostError, UserError
+from popcorn.machine import registry
+from popcorn.machine.control import ask, open_memory, open_region, open_saved_region
+from popcorn.machine.layout import Region
+from popcorn.machine.memory import GuestMemory
+from popcorn.machine.qemu import QMP_SOCKET
+from popcorn.machine.registry import Record
+from popcorn.machine.status import KernelStatus, kernel_statuses
+from popcorn.machine.timestamps import Entry, parse_entries
+from popcorn.plan.model import Plan
+
+if TYPE_CHECKING:
+    import socket
+
+    from popcorn.guest.finished import Finished
+    from popcorn.guest.ssh import Primary
+    from popcorn.machine.arrival import KernelBoot
+    from popcorn.machine.qmp import Qmp
+
+PLAN_FILE = "plan.json"
+_DOWN_S = 15.0
+_FOLLOW_S = 0.1
+
+
+class Machine:
+    """One machine. As a context manager: a tied machine ends with the block, another goes on."""
+
+    def __init__(self, record: Record, lifeline: socket.socket | None = None) -> None:
+        """Made by `boot.up` and `attach`.
+
+        Args:
+            lifeline: when it closes, the machine ends.
+        """
+        self.record = record
+        self._lifeline = lifeline
+        self._memory: GuestMemory | None = None
+        self._region: Region | None = None
+        self._primary: Primary | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lifeline is not None:
+            self.down()
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the machine: an untied one goes on."""
+        if self._primary is not None:
+            self._primary.close()
+            self._primary = None
+        if self._region is not None:
+            self._region.close()
+            self._region = None
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None
+        if self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
+
+    @property
+    def name(self) -> str:
+        return self.record.name
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder with what was recorded."""
+        return Path(self.record.run_dir)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan that the machine was booted with."""
+        path = self.run_dir / PLAN_FILE
+        try:
+            return Plan.from_json(path.read_text(encoding="utf-8"), str(path))
+        except OSError as error:
+            raise HostError(f"the plan of machine {self.name!r} cannot be read: {error}") from error
+
+    def alive(self) -> bool:
+        """Whether QEMU runs."""
+        return registry.is_live(self.name) and self.refresh().status != "dead"
+
+    def refresh(self) -> Record:
+        """Read the record again."""
+        self.record = registry.read_record(self.name) or self.record
+        return self.record
+
+    def lost(self) -> MachineLostError:
+        """The error that tells why the machine is gone."""
+        record = self.refresh()
+        return MachineLostError(
+            f"the machine {self.name!r} is gone: {record.reason or 'it was ended'}",
+            hint=f"what it said last is in {record.run_dir}",
+        )
+
+    @property
+    def memory(self) -> GuestMemory:
+        """Guest-physical memory, read-only, from outside.
+
+        Raises:
+            MachineLostError: the machine is gone.
+        """
+        if self._memory is None:
+            self._memory = open_memory(self.record)
+        return self._memory
+
+    def region(self) -> Region:
+        """The shared region: live, or as it was when the machine died.
+
+        Raises:
+            HostError: the kernel has none, or it was not saved.
+            MachineLostError: the machine is gone.
+        """
+        if self._region is None:
+            dead = self.record.status == "dead"
+            self._region = open_saved_region(self.record) if dead else open_region(self.record, self.memory)
+        return self._region
+
+    def ps(self) -> list[KernelStatus]:
+        """The status of each kernel; of a dead machine, the last one."""
+        region = self.region() if self.record.region_size else None
+        if self.record.status == "dead":
+            return kernel_statuses(self.plan, region, None, {}, 0.0)
+        answer = ask(self.record, "status")
+        return kernel_statuses(self.plan, region, self.memory, answer["times"], answer["now"])
+
+    def qmp(self) -> Qmp:
+        """A new connection to QEMU's monitor, to be closed by the caller.
+
+        Raises:
+            MachineLostError: QEMU does not answer.
+        """
+        from popcorn.machine.qmp import Qmp
+
+        return Qmp(self.record.directory / QMP_SOCKET)
+
+    @property
+    def primary(self) -> Primary:
+        """The connection into the primary kernel; made at first use."""
+        from popcorn.guest.ssh import Primary
+
+        if self._primary is None:
+            self._primary = Primary(self.record)
+        return self._primary
+
+    def exec(self, id: int, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
+        """Run a command in a kernel and wait for its end.
+
+        Raises:
+            UserError: no such kernel in the plan.
+            GuestError: the kernel cannot be reached.
+            MachineLostError: the machine is gone.
+        """
+        from popcorn.guest.run import run_in
+
+        return run_in(self, id, argv, timeout_s=timeout_s)
+
+    def exec_all(self, argv: Sequence[str], *, timeout_s: float | None = None) -> dict[int, Finished]:
+        """Run a command in every kernel of the plan, several at a time; errors are told in each answer."""
+        from popcorn.guest.run import run_in_all
+
+        return run_in_all(self, argv, timeout_s=timeout_s)
+
+    def log(self, id: int | str) -> Iterator[Entry]:
+        """What a kernel printed so far, in lines with host timestamps; ``"serial"`` for the serial port."""
+        return read_log(self.run_dir, id)
+
+    def boot_times(self) -> list[KernelBoot]:
+        """How long each kernel took to boot."""
+        from popcorn.machine.arrival import boot_times
+
+        return boot_times(self)
+
+    def keep(self) -> None:
+        """Untie the machine: from now on it is up until `down`."""
+        ask(self.record, "keep")
+        if self._lifeline is not None:
+            self._lifeline.close()
+            self._lifeline = None
+
+    def down(self) -> None:
+        """End the machine and wait until it is gone.
+
+        Raises:
+            HostError: it would not go.
+        """
+        with contextlib.suppress(MachineLostError):
+            ask(self.record, "down")
+        self.close()
+        deadline = time.monotonic() + _DOWN_S
+        while registry.is_live(self.name):
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"the machine {self.name!r} did not end within {_DOWN_S:g} s",
+                    hint=f"its supervisor is process {self.record.supervisor_pid}, QEMU {self.record.qemu_pid}",
+                )
+            time.sleep(0.02)
+        registry.forget(self.name)
+
+
+def attach(name: str = registry.DEFAULT_NAME) -> Machine:
+    """A machine that somebody started; dead ones too, for what was recorded of them.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    return Machine(registry.find(name))
+
+
+def attach_up(name: str = registry.DEFAULT_NAME) -> Machine:
+    """A machine that is up.
+
+    Raises:
+        UserError: there is none of that name, or it has died.
+    """
+    return Machine(registry.find_up(name))
+
+
+def read_log(run_dir: Path, id: int | str) -> Iterator[Entry]:
+    """The recorded console of a kernel of a run.
+
+    Raises:
+        UserError: nothing was recorded of it.
+    """
+    return follow_log(run_dir, id, lambda: False)
+
+
+def follow_log(run_dir: Path, id: int | str, live: Callable[[], bool]) -> Iterator[Entry]:
+    """The recorded console of a kernel of a run, and what comes as long as the machine is live; errors as `read_log`.
+
+    Args:
+        live: asked before each look, so that what came last is still read.
+    """
+    path = run_dir / "console" / f"{id}.jsonl"
+    if not path.is_file():
+        known = ", ".join(recorded_logs(run_dir)) or "none"
+        raise UserError(f"nothing was recorded of the console of {id} in {run_dir}", hint=f"recorded are: {known}")
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        rest = ""
+        while True:
+            going_on = live()
+            *whole, rest = (rest + lines.read()).split("\n")
+            yield from parse_entries(whole)
+            if not going_on:
+                return
+            time.sleep(_FOLLOW_S)
+
+
+def recorded_logs(run_dir: Path) -> list[str]:
+    """The kernels whose console was recorded, by number, then ``serial``."""
+    names = [path.stem for path in (run_dir / "console").glob("*.jsonl")]
+    return sorted(names, key=lambda name: (not name.isdigit(), int(name) if name.isdigit() else 0, name))
+
+
+def recorded_events(run_dir: Path) -> list[dict[str, object]]:
+    """The run's events; see `recorder`."""
+    try:
+        lines = (run_dir / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    events = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            events.append(json.loads(line))
+    return events

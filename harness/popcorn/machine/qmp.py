@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QMP for code that is not asynchronous."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError
+
+from popcorn.errors import HostError, MachineLostError
+
+_T = TypeVar("_T")
+_FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)")
+
+
+class Qmp:
+    """A connection to a machine's monitor; a context manager. QEMU serves one at a time."""
+
+    def __init__(self, socket: Path, *, timeout_s: float = 10.0) -> None:
+        """
+        Args:
+            timeout_s: how long QEMU may take to answer one command.
+
+        Raises:
+            MachineLostError: nobody answers at the socket.
+        """
+        self._timeout_s = timeout_s
+        self._socket = socket
+        self._client = QMPClient("popcorn")
+        self._runner = asyncio.Runner()
+        try:
+            self._run(self._client.connect(str(socket)))
+        except MachineLostError:
+            self._runner.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        try:
+            self._run(self._client.disconnect())
+        except MachineLostError:
+            pass
+        finally:
+            self._runner.close()
+
+    def execute(self, command: str, **arguments: Any) -> Any:
+        """Run a QMP command and return its value; underscores in argument names stand for dashes.
+
+        Raises:
+            HostError: QEMU refused it.
+            MachineLostError: QEMU went away or did not answer.
+        """
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return self._run(self._client.execute(command, named or None))
+
+    def monitor(self, line: str) -> str:
+        """Run a command of the human monitor and return what it prints; errors as for `execute`."""
+        return str(self.execute("human-monitor-command", command_line=line))
+
+    def _run(self, action: Coroutine[Any, Any, _T]) -> _T:
+        async def within() -> _T:
+            return await asyncio.wait_for(action, self._timeout_s)
+
+        try:
+            return self._runner.run(within())
+        except ExecuteError as error:
+            raise HostError(f"QEMU refused a command: {error}") from error
+        except TimeoutError as error:
+            raise MachineLostError(f"QEMU did not answer at {self._socket} within {self._timeout_s:g} s") from error
+        except (QMPError, OSError, EOFError) as error:
+            raise MachineLostError(f"QEMU does not answer at {self._socket}: {error}") from error
+
+
+def forwarded_port(usernet: str, guest_port: int) -> int | None:
+    """The host's port that leads to a port of the guest, from what ``info usernet`` prints."""
+    for host, guest in _FORWARD.findall(usernet):
+        if int(guest) == guest_port:
+            return int(host)
+    return None

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The process that owns a machine: its memory, its QEMU, its recorder and its record.
+
+One detached process a machine, started by `boot.up`. It lives by these rules:
+
+- QEMU is its child and dies with it, however it dies (PR_SET_PDEATHSIG).
+- The socket to the command that started it is the machine's lifeline: when it closes before
+  that command said ``keep``, QEMU is ended. A tied machine is never kept.
+- When QEMU ends, what the kernels said last and the whole shared region are saved in the run's
+  folder, and the record tells why; after ``down`` the record goes.
+
+The control socket takes one JSON object a line and answers with one: ``{"do": "status"}``,
+``{"do": "keep"}``, ``{"do": "down"}``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from popcorn.errors import HostError, PopcornError
+from popcorn.machine.memory import NodeMemory, create_node_memory
+from popcorn.machine.registry import Record, discard, write_record
+from popcorn.process import dying_with_parent, first_error_line
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from popcorn.machine.recorder import Recorder
+
+CONTROL_SOCKET = "control.sock"
+REGION_DUMP = "region.bin"
+QEMU_LOG = "qemu.log"
+
+# QEMU gets the memory of node N as descriptor FIRST_NODE_FD + N, so that its whole
+# command line is known before anything is opened.
+FIRST_NODE_FD = 200
+
+_POLL_BUSY_S = 0.04
+_POLL_IDLE_S = 0.25
+_GRACE_S = 2.0
+_COPY_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the supervisor is told: QEMU's command line and what to write into the record."""
+
+    argv: tuple[str, ...]
+    node_bytes: tuple[int, ...]
+    record: Record
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> Launch:
+        fields = json.loads(text)
+        record = fields["record"]
+        record["kernels"] = tuple(record["kernels"])
+        record["nodes"] = tuple(record["nodes"])
+        return Launch(tuple(fields["argv"]), tuple(fields["node_bytes"]), Record(**record))
+
+
+def node_memory_path(node: int) -> str:
+    """The name under which QEMU opens the memory of a node."""
+    return f"/proc/self/fd/{FIRST_NODE_FD + node}"
+
+
+def main(arguments: list[str]) -> int:
+    """Run one machine. Arguments: the launch file, the descriptor of the lock, that of the lifeline."""
+    launch = Launch.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
+    lifeline = int(arguments[2])
+    try:
+        nodes = _open_memory(launch.node_bytes)
+        qemu = _start_qemu(launch, nodes)
+    except (PopcornError, OSError) as error:
+        _tell(lifeline, {"event": "failed", "reason": str(error)})
+        discard(launch.record.name)
+        return 3
+    # Only now what takes time to import: QEMU is already on its way.
+    import asyncio
+
+    asyncio.run(_Supervisor(launch, nodes, qemu, lifeline).run())
+    return 0
+
+
+def _open_memory(node_bytes: tuple[int, ...]) -> list[NodeMemory]:
+    nodes = []
+    for number, size in enumerate(node_bytes):
+        fresh = create_node_memory(number, size)
+        os.dup2(fresh.fd, FIRST_NODE_FD + number, inheritable=False)
+        os.close(fresh.fd)
+        nodes.append(NodeMemory(FIRST_NODE_FD + number, size))
+    return nodes
+
+
+def _start_qemu(launch: Launch, nodes: list[NodeMemory]) -> subprocess.Popen[bytes]:
+    with (Path(launch.record.run_dir) / QEMU_LOG).open("ab") as log:
+        try:
+            return subprocess.Popen(
+                dying_with_parent(launch.argv, death_signal="KILL"),
+                cwd=launch.record.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[node.fd for node in nodes],
+            )
+        except OSError as error:
+            raise HostError(f"cannot run {launch.argv[0]}: {error.strerror}") from error
+
+
+def _tell(lifeline: int, message: dict[str, Any]) -> None:
+    try:
+        os.write(lifeline, (json.dumps(message) + "\n").encode())
+    except OSError:
+        return
+
+
+class _Supervisor:
+    def __init__(self, launch: Launch, nodes: list[NodeMemory], qemu: subprocess.Popen[bytes], lifeline: int) -> None:
+        self.launch = launch
+        self.nodes = nodes
+        self.qemu = qemu
+        self.lifeline = lifeline
+        self.kept = False
+        self.wanted_down = ""
+        self.shutdown_cause = ""
+        self.trouble = ""
+        self.record = replace(
+            launch.record,
+            status="starting",
+            supervisor_pid=os.getpid(),
+            qemu_pid=qemu.pid,
+            started=time.time(),
+            nodes=tuple((node.fd, node.size) for node in nodes),
+        )
+        self.run_dir = Path(self.record.run_dir)
+        self.recorder: Recorder | None = None
+
+    async def run(self) -> None:
+        import asyncio
+        import signal
+
+        write_record(self.record)
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        pidfd = os.pidfd_open(self.qemu.pid)
+        loop.add_reader(pidfd, ended.set)
+        os.set_blocking(self.lifeline, False)
+        loop.add_reader(self.lifeline, self._hear_lifeline, loop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end_qemu, f"the supervisor got {signal.Signals(number).name}")
+        server = await asyncio.start_unix_server(self._serve, self.record.directory / CONTROL_SOCKET)
+        tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._watch_qmp())]
+        await ended.wait()
+        loop.remove_reader(pidfd)
+        status = self.qemu.wait()
+        # The monitor's last events may still be in its socket.
+        await asyncio.wait(tasks[1:], timeout=0.5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        server.close()
+        self._finish(status)
+
+    def _hear_lifeline(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            heard = os.read(self.lifeline, 4096)
+        except BlockingIOError:
+            return
+        except OSError:
+            heard = b""
+        if b"keep\n" in heard:
+            self.kept = True
+        if not heard:
+            loop.remove_reader(self.lifeline)
+            if not self.kept:
+                self._end_qemu("the command that started it ended")
+
+    def _end_qemu(self, why: str) -> None:
+        import asyncio
+
+        self.wanted_down = self.wanted_down or why
+        if self.qemu.poll() is None:
+            self.qemu.terminate()
+            asyncio.get_running_loop().call_later(_GRACE_S, self._kill_qemu)
+
+    def _kill_qemu(self) -> None:
+        if self.qemu.poll() is None:
+            self.qemu.kill()
+
+    async def _watch_qmp(self) -> None:
+        """Ask QEMU for the port to the guest's sshd, then wait for the reason of its end."""
+        import asyncio
+
+        from qemu.qmp import QMPClient, QMPError
+
+        from popcorn.machine.qemu import GUEST_SSH_PORT, MONITOR_SOCKET
+        from popcorn.machine.qmp import forwarded_port
+
+        client = QMPClient("supervisor")
+        while True:
+            try:
+                await client.connect(str(self.record.directory / MONITOR_SOCKET))
+                break
+            except (QMPError, OSError):
+                await asyncio.sleep(0.02)
+        try:
+            with client.listener("SHUTDOWN") as shutdowns:
+                answer = await client.execute("human-monitor-command", {"command-line": "info usernet"})
+                port = forwarded_port(str(answer), GUEST_SSH_PORT)
+                self.record = replace(self.record, status="up", ssh_port=port or 0)
+                write_record(self.record)
+                _tell(self.lifeline, {"event": "up"})
+                async for event in shutdowns:
+                    data = event["data"]
+                    self.shutdown_cause = str(data.get("reason", "")) if isinstance(data, dict) else ""
+        except (QMPError, OSError) as error:
+            if self.qemu.poll() is None:
+                self.trouble = f"the connection to QEMU's monitor broke: {error}"
+        finally:
+            with contextlib.suppress(QMPError, OSError, EOFError):
+                await client.disconnect()
+
+    async def _record(self) -> None:
+        import asyncio
+
+        recorder = self._open_recorder()
+        pause = _POLL_BUSY_S
+        while recorder is not None:
+            try:
+                moved = recorder.poll()
+            except OSError as error:
+                # A full disk must not end the machine.
+                self.trouble = f"recording stopped: {error}"
+                print(self.trouble, file=sys.stderr, flush=True)
+                return
+            pause = _POLL_BUSY_S if moved else min(pause * 1.5, _POLL_IDLE_S)
+            await asyncio.sleep(pause)
+
+    def _open_recorder(self) -> Recorder | None:
+        from popcorn.machine.layout import Region, load_layout
+        from popcorn.machine.memory import GuestMemory
+        from popcorn.machine.recorder import Recorder
+
+        try:
+            region = None
+            if self.record.region_size:
+                mapping = GuestMemory(self.nodes, self.record.hole_start).map(
+                    self.record.region_start, self.record.region_size
+                )
+                region = Region(load_layout(Path(self.record.header)), mapping, self.record.region_start)
+            self.recorder = Recorder(region, self.run_dir, begin=self.record.started)
+        except (PopcornError, OSError) as error:
+            self.trouble = f"nothing is recorded: {error}"
+            print(self.trouble, file=sys.stderr, flush=True)
+        return self.recorder
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write((json.dumps(self._answer(line)) + "\n").encode())
+                await writer.drain()
+        except (ConnectionError, ValueError):
+            pass
+        finally:
+            writer.close()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = json.loads(line)
+            wish = request["do"]
+        except (ValueError, KeyError, TypeError):
+            return {"error": 'expected {"do": "status"|"keep"|"down"}'}
+        if wish == "down":
+            self._end_qemu("down")
+        elif wish == "keep":
+            self.kept = True
+        elif wish != "status":
+            return {"error": f"unknown wish {wish!r}"}
+        return {
+            "now": time.time(),
+            "trouble": self.trouble,
+            "times": self.recorder.times() if self.recorder is not None else {},
+        }
+
+    def _finish(self, status: int) -> None:
+        reason = self.wanted_down or self._reason(status)
+        try:
+            if self.recorder is not None:
+                self.recorder.poll()
+                self.recorder.event("ended", reason=reason, qemu_status=status)
+                self.recorder.close()
+            if self.record.region_size:
+                self._save_region()
+        except (PopcornError, OSError) as error:
+            print(f"the last words could not be saved: {error}", file=sys.stderr, flush=True)
+        _tell(self.lifeline, {"event": "failed", "reason": reason})
+        if self.wanted_down:
+            discard(self.record.name)
+        else:
+            self.record = replace(self.record, status="dead", ended=time.time(), reason=reason)
+            write_record(self.record)
+
+    def _reason(self, status: int) -> str:
+        import signal
+
+        if status < 0:
+            return f"QEMU was killed by {signal.Signals(-status).name}"
+        if status > 0:
+            text = (self.run_dir / QEMU_LOG).read_text(encoding="utf-8", errors="replace")
+            said = first_error_line(text.splitlines())
+            return f"QEMU ended with status {status}" + (f": {said}" if said else "")
+        causes = {
+            "guest-reset": "the primary rebooted (or reset the machine by a triple fault)",
+            "guest-shutdown": "the primary powered the machine off",
+            "guest-panic": "the primary panicked",
+        }
+        return causes.get(self.shutdown_cause, f"QEMU ended by itself ({self.shutdown_cause or 'no reason given'})")
+
+    def _save_region(self) -> None:
+        """Keep the shared region beside the logs; what was never touched stays a hole."""
+        from popcorn.machine.memory import GuestMemory
+
+        memory = GuestMemory(self.nodes, self.record.hole_start)
+        start, size = self.record.region_start, self.record.region_size
+        with (self.run_dir / REGION_DUMP).open("wb") as out:
+            out.truncate(size)
+            for extent in memory.data_extents(start, size):
+                position = extent.offset - memory.extents(start, size)[0].offset
+                for offset in range(0, extent.size, _COPY_BYTES):
+                    piece = min(_COPY_BYTES, extent.size - offset)
+                    out.seek(position + offset)
+                    out.write(os.pread(self.nodes[extent.node].fd, piece, extent.offset + offset))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
