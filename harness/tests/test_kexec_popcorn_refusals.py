@@ -195,8 +195,8 @@ def test_refusal_names_all_windows_and_cpus(kernel: Kernel) -> None:
     ("number", "expected"),
     [
         (errno.EPERM, "not allowed to start a kernel"),
-        (errno.ENOENT, "kernel 5 is not loaded: load it first"),
-        (errno.EBUSY, "kernel 5 was already started, or CPU 5 is in use"),
+        (errno.ENOENT, "kernel 5 is not loaded, or was started already: see /proc/popcorn/kernels, load it"),
+        (errno.EBUSY, "kernel 5 was already started, CPU 5 is in use, or another launch does not end"),
         (errno.ETIMEDOUT, "CPU 5 did not answer when kernel 5 was started"),
     ],
 )
@@ -204,8 +204,12 @@ def test_refusal_of_a_start_is_explained(number: int, expected: str) -> None:
     assert expected in message(run("--exec", "--boot=5", kernel_answers=(on_reboot(number, id=5),)))
 
 
-def test_running_kernel_cannot_be_unloaded() -> None:
-    answers = (on_load(errno.EBUSY, a0=5),)
-    assert "kernel 5 is running: only a kernel that was not started" in message(
-        run("--unload", "--boot=5", kernel_answers=answers)
-    )
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.EBUSY, "kernel 5 is running: only a kernel that was not started can be unloaded"),
+        (errno.ENOENT, "kernel 5 is not loaded, or was started already: only what --load put there can be unloaded"),
+    ],
+)
+def test_refusal_of_an_unload_is_explained(number: int, expected: str) -> None:
+    assert expected in message(run("--unload", "--boot=5", kernel_answers=(on_load(number, a0=5, a1=0),)))
