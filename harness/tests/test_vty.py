@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = Path(__file__).resolve().parents[2] / "images" / "programs"
+PROGRAMS = Path(__file__).resolve().parents[2] / "images" / "programs" / "popcorn-vty"
 DEADLINE_S = 30
 
 
@@ -84,7 +84,7 @@ def assert_ended(pid: int) -> None:
 @pytest.fixture(scope="session")
 def vty_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("vty") / "popcorn-vty"
-    sources = [PROGRAMS / "popcorn-vty.c", *sorted(PROGRAMS.glob("vty-*.c"))]
+    sources = sorted(PROGRAMS.glob("*.c"))
     compiler = shutil.which("gcc") or pytest.skip("needs gcc")
     subprocess.run([compiler, "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, *sources], check=True)
     return program

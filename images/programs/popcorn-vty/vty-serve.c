@@ -106,6 +106,11 @@ static void child_main(char **argv, int out, int err)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	execvp(argv[0], argv);
+	/* A small image has no links for busybox's many names. */
+	if (errno == ENOENT && !strchr(argv[0], '/')) {
+		execv("/bin/busybox", argv);
+		errno = ENOENT;
+	}
 	dprintf(2, "popcorn-vty: %s: %s\n", argv[0], strerror(errno));
 	_exit(errno == ENOENT ? 127 : 126);
 }

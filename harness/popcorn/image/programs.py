@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiling the static programs that images hold.
+
+Those of `images/programs/` are linked with musl, because every byte of a secondary's image is copied once for each
+kernel. The benchmarks need an OpenMP runtime, which comes with the host's own compiler and libc.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from popcorn.build.store import get_or_build
+from popcorn.dirs import source_root
+from popcorn.errors import HostError
+from popcorn.files import sha256_file, sha256_tree
+from popcorn.image.debian import PACKAGES, debian_files
+from popcorn.process import run
+from popcorn.progress import step
+
+_MUSL = "/usr/lib/x86_64-linux-musl"
+_MUSL_HEADERS = "/usr/include/x86_64-linux-musl"
+_COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-static", "-s", "-Wl,--build-id=none"]
+_SMALL = ["-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
+# Debian's gcc makes position-independent programs and stack guards by default; musl's objects here have neither.
+_PLAIN = ["-fno-pie", "-no-pie", "-fno-stack-protector"]
+_OPENMP = ["-O2", "-fopenmp"]
+
+
+def guest_program(name: str) -> Path:
+    """The static program made of the C files in `images/programs/NAME/`.
+
+    Raises HostError when there is no such folder or the compiler fails.
+    """
+    folder = source_root() / "images" / "programs" / name
+    musl = debian_files({"musl-dev": {_MUSL: _MUSL, _MUSL_HEADERS: _MUSL_HEADERS}})
+    root = musl / "root"
+    libraries = root / _MUSL.lstrip("/")
+    flags = [*_COMMON, *_SMALL, *_PLAIN]
+    inputs = {"flags": flags, "musl": sha256_file(musl / PACKAGES)}
+    before = ["-nostdinc", "-isystem", str(root / _MUSL_HEADERS.lstrip("/")), "-isystem", _compiler_file("include")]
+    before += ["-nostdlib", str(libraries / "crt1.o"), str(libraries / "crti.o")]
+    after = [str(libraries / "libc.a"), _compiler_file("libgcc.a"), str(libraries / "crtn.o")]
+    return _compile(name, folder, inputs, [*flags, *before], after)
+
+
+def npb_program() -> Path:
+    """The NAS benchmarks of `testsuites/npb/` as one static program. Raises HostError when the compiler fails."""
+    flags = [*_COMMON, *_OPENMP]
+    inputs = {"flags": flags, "libraries": [_library_id(name) for name in ("libc.a", "libm.a", "libgomp.a")]}
+    return _compile("npb", source_root() / "testsuites" / "npb", inputs, flags, ["-lm"])
+
+
+def _compile(name: str, folder: Path, inputs: Mapping[str, object], before: list[str], after: list[str]) -> Path:
+    sources = sorted(folder.glob("*.c"))
+    if not sources:
+        raise HostError(f"{folder} holds no C file of {name}", hint="install Popcorn again, or run it from a checkout")
+
+    def build(into: Path) -> None:
+        with step(f"compiling {name}"):
+            # Relative names, so that the place of the checkout does not get into the program.
+            files = [source.name for source in sources]
+            run(["gcc", *before, "-o", into / name, *files, *after], cwd=folder)
+
+    key = {"name": name, "sources": sha256_tree(folder), "compiler": _compiler_id(), **inputs}
+    return get_or_build("program", key, build) / name
+
+
+@functools.cache
+def _compiler_id() -> str:
+    return run(["gcc", "--version"]).stdout.splitlines()[0]
+
+
+@functools.cache
+def _compiler_file(name: str) -> str:
+    return run(["gcc", f"-print-file-name={name}"]).stdout.strip()
+
+
+@functools.cache
+def _library_id(name: str) -> str:
+    path = Path(_compiler_file(name))
+    if not path.is_absolute():
+        raise HostError(f"the compiler has no static {name}", hint="install the packages gcc and libc6-dev")
+    return sha256_file(path)

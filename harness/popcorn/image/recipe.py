@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an image holds, as `images/ROLE.toml` says."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from popcorn.dirs import source_root
+from popcorn.errors import UserError
+
+Role = Literal["primary", "secondary"]
+
+
+class Recipe(BaseModel):
+    """One image. Paths on the right-hand side are the guest's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    files: str
+    """Folder below images/ that is copied as it is."""
+    directories: tuple[str, ...]
+    programs: dict[str, str]
+    """Folder below images/programs/ to where its program goes."""
+    npb: str | None = None
+    """Where the benchmarks go."""
+    kexec: str | None = None
+    """Where kexec goes, if one was built."""
+    applets: bool
+    """Whether each of busybox's names gets a link."""
+    packages: dict[str, dict[str, str]]
+    """Debian package to {path in it: path in the image}."""
+    links: dict[str, str] = {}
+    """Symbolic link to its target."""
+
+
+def images_folder() -> Path:
+    return source_root() / "images"
+
+
+def load_recipe(role: Role) -> Recipe:
+    """Read the recipe of a role. Raises UserError, which names the file and what is wrong in it."""
+    path = images_folder() / f"{role}.toml"
+    try:
+        return Recipe.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"there is no image recipe {path}", hint="the roles are primary and secondary") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {where}: {first['msg']}") from error

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * popcorn-init: the whole userland start of a secondary kernel.
+ *
+ * Dozens of kernels boot at the same time on few host CPUs, so this does in
+ * one process what scripts would fork for: the file systems, the loopback
+ * interface, a login shell on the virtual TTY, and parking in good order.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SHELL		"/bin/busybox"
+#define TERMINAL	"/dev/vty0"
+#define RESPAWN_S	1	/* a shell that lived shorter is made to wait */
+#define GRACE_S		2	/* between SIGTERM and SIGKILL at the end */
+
+static void complain(const char *what)
+{
+	dprintf(2, "popcorn-init: %s: %s\n", what, strerror(errno));
+}
+
+static void mount_at(const char *type, const char *where)
+{
+	mkdir(where, 0755);
+	if (mount(type, where, type, MS_NOSUID, NULL) && errno != EBUSY)
+		complain(where);
+}
+
+static void write_to(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	if (write(fd, text, strlen(text)) < 0)
+		complain(path);
+	close(fd);
+}
+
+/* The host name is "kernel-ID", from the "id:" line of /proc/popcorn/self. */
+static void name_host(void)
+{
+	char text[512], name[32];
+	const char *found = NULL;
+	ssize_t n;
+	int fd = open("/proc/popcorn/self", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	if (!strncmp(text, "id:", 3)) {
+		found = text;
+	} else {
+		found = strstr(text, "\nid:");
+		if (found)
+			found++;
+	}
+	if (!found)
+		return;
+	snprintf(name, sizeof(name), "kernel-%lu", strtoul(found + 3, NULL, 10));
+	if (sethostname(name, strlen(name)))
+		complain("host name");
+}
+
+static void raise_loopback(void)
+{
+	struct ifreq request = { .ifr_name = "lo" };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	if (!ioctl(fd, SIOCGIFFLAGS, &request)) {
+		request.ifr_flags |= IFF_UP;
+		ioctl(fd, SIOCSIFFLAGS, &request);
+	}
+	close(fd);
+}
+
+/* A terminal that was left raw, or that the driver made so, is usable again. */
+static void set_sane(int fd)
+{
+	struct termios tio;
+
+	if (tcgetattr(fd, &tio))
+		return;
+	tio.c_iflag |= ICRNL;
+	tio.c_oflag |= OPOST | ONLCR;
+	tio.c_lflag |= ICANON | ECHO | ECHOE | ECHOK | ISIG | IEXTEN;
+	tio.c_cflag |= CREAD | CLOCAL;
+	tcsetattr(fd, TCSANOW, &tio);
+}
+
+static pid_t spawn_shell(void)
+{
+	static char *const argv[] = { "-sh", NULL };
+	static char *const env[] = {
+		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
+		"TERM=vt102", "PATH=/sbin:/usr/sbin:/bin:/usr/bin", NULL
+	};
+	pid_t pid = fork();
+	sigset_t none;
+	int fd;
+
+	if (pid)
+		return pid;
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	setsid();
+	fd = open(TERMINAL, O_RDWR);
+	/* A kernel without virtual TTYs still has a console. */
+	if (fd < 0 && errno == ENOENT)
+		fd = open("/dev/console", O_RDWR);
+	if (fd < 0) {
+		complain(TERMINAL);
+		_exit(1);
+	}
+	ioctl(fd, TIOCSCTTY, 1);
+	set_sane(fd);
+	dup2(fd, 0);
+	dup2(fd, 1);
+	dup2(fd, 2);
+	if (fd > 2)
+		close(fd);
+	if (chdir("/root"))
+		complain("/root");
+	execve(SHELL, argv, env);
+	complain(SHELL);
+	_exit(1);
+}
+
+/* End all processes, then the kernel: it parks, the machine goes on. */
+static void shut_down(int how)
+{
+	struct timespec grace = { GRACE_S, 0 };
+	sigset_t chld;
+
+	sigemptyset(&chld);
+	sigaddset(&chld, SIGCHLD);
+	kill(-1, SIGTERM);
+	kill(-1, SIGCONT);
+	for (;;) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		if (kill(-1, 0) && errno == ESRCH)
+			break;
+		if (sigtimedwait(&chld, NULL, &grace) < 0)
+			break;
+	}
+	kill(-1, SIGKILL);
+	sync();
+	reboot(how);
+	complain("reboot");
+}
+
+int main(void)
+{
+	struct timespec pause = { RESPAWN_S, 0 };
+	pid_t shell;
+	time_t started;
+	sigset_t wanted;
+
+	mount_at("devtmpfs", "/dev");
+	mount_at("proc", "/proc");
+	mount_at("sysfs", "/sys");
+	mkdir("/dev/shm", 01777);
+	name_host();
+	raise_loopback();
+
+	/* What busybox's poweroff, halt and reboot send to process 1. */
+	sigemptyset(&wanted);
+	sigaddset(&wanted, SIGCHLD);
+	sigaddset(&wanted, SIGTERM);
+	sigaddset(&wanted, SIGUSR1);
+	sigaddset(&wanted, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &wanted, NULL);
+	reboot(RB_DISABLE_CAD);
+
+	shell = spawn_shell();
+	started = time(NULL);
+	write_to("/proc/popcorn/ready", "1\n");
+	for (;;) {
+		int sig = sigwaitinfo(&wanted, NULL);
+		pid_t gone;
+
+		if (sig == SIGTERM)
+			shut_down(RB_AUTOBOOT);
+		else if (sig == SIGUSR1)
+			shut_down(RB_HALT_SYSTEM);
+		else if (sig == SIGUSR2)
+			shut_down(RB_POWER_OFF);
+		while ((gone = waitpid(-1, NULL, WNOHANG)) > 0) {
+			if (gone == shell)
+				shell = -1;
+		}
+		if (shell < 0) {
+			if (time(NULL) - started <= RESPAWN_S)
+				nanosleep(&pause, NULL);
+			shell = spawn_shell();
+			started = time(NULL);
+		}
+	}
+}
