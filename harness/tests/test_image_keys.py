@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import stat
-from pathlib import Path
 
 import paramiko
 import pytest

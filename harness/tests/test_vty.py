@@ -56,6 +56,7 @@ class Line:
             stdout=terminal,
             stderr=terminal,
             preexec_fn=own_terminal,
+            cwd=self.program.parent,
             env={"PATH": f"{self.program.parent}:{os.environ['PATH']}", "TERM": "linux"},
         )
         os.close(terminal)
