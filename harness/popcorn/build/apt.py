@@ -63,15 +63,15 @@ def source_version(package: str) -> str:
     return newest
 
 
-def download_source(package: str, into: Path) -> Path:
-    """Download the files of a source package's newest version; returns the .dsc.
+def download_source(package: str, into: Path) -> str:
+    """Download the files of a source package's newest version into a directory; returns that version.
 
     Raises NoSuchPackageError, HostError.
     """
     version = source_version(package)
     fetched = _apt_get(["source", "--download-only", "--only-source", f"{package}={version}"], private_lists(), into)
     _checked(fetched, f"download the source of {package}")
-    return _only(into, f"{package}_*.dsc")
+    return version
 
 
 def private_lists() -> list[str]:

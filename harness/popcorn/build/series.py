@@ -47,7 +47,7 @@ def load_series(name: str, directory: Path | None = None) -> Series:
     return Series(
         name=name,
         dir=folder,
-        patches=tuple(folder / patch for patch in _patch_names(folder / "series")),
+        patches=tuple(folder / patch for patch in patch_names(folder / "series")),
         version=base["version"],
         tested=base["tested"],
         debian_package=base["debian"],
@@ -65,7 +65,8 @@ def _load_base(path: Path) -> dict[str, str]:
     return {key: str(value) for key, value in table.items()}
 
 
-def _patch_names(path: Path) -> list[str]:
+def patch_names(path: Path) -> list[str]:
+    """The patches that a series file lists, in order. Raises UserError naming the line that is wrong."""
     names: list[str] = []
     if not path.is_file():
         raise UserError(f"{path} is missing", hint="it lists the patches in order, one file name a line")

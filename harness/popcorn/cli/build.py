@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``popcorn build``"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+PARTS = ("kernel", "kexec", "images")
+
+
+@click.command()
+@click.argument("parts", nargs=-1, type=click.Choice(PARTS), metavar="[kernel] [kexec] [images]")
+@click.option("--series", default="6.12", show_default=True, help="Which kernel series.")
+@click.option("--flavour", default="default", show_default=True, help="default, or debug (lockdep, KASAN, …).")
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path),
+    metavar="TREE|TARBALL",
+    help="Kernel source to use instead of Debian's package.",
+)
+@click.option("--rebuild", is_flag=True, help="Build even what the cache has; mends a corrupted entry.")
+@click.option("--update", is_flag=True, help="Look for newer sources at Debian first.")
+@click.option("-j", "--jobs", default=0, metavar="N", help="Compilers at once; default: one a CPU.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
+def build(
+    parts: tuple[str, ...],
+    series: str,
+    flavour: str,
+    source: Path | None,
+    rebuild: bool,
+    update: bool,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Build the kernel, kexec and the guest images; all of them unless some are named.
+
+    What is unchanged since it was last built comes from the cache.
+    """
+    from popcorn.build.kernel import build_kernel
+    from popcorn.build.kexec import build_kexec
+
+    wanted = parts or PARTS
+    built: dict[str, dict[str, Any]] = {}
+    kernel = kexec = None
+    if "kernel" in wanted or "images" in wanted:
+        fresh = rebuild and "kernel" in wanted
+        kernel = build_kernel(series, flavour, source, rebuild=fresh, update=update, jobs=jobs)
+        built["kernel"] = {
+            "dir": str(kernel.dir),
+            "key": kernel.key,
+            "release": kernel.release,
+            "base": kernel.manifest["inputs"]["base"],
+            "patches": len(kernel.manifest["inputs"]["patches"]),
+        }
+    if "kexec" in wanted or "images" in wanted:
+        kexec = build_kexec(rebuild=rebuild and "kexec" in wanted, update=update)
+        built["kexec"] = {"dir": str(kexec.dir), "key": kexec.key, "version": kexec.version}
+    if "images" in wanted and kernel is not None:
+        from popcorn.image.build import build_image
+        from popcorn.image.recipe import Role
+
+        roles: tuple[Role, ...] = ("primary", "secondary")
+        for role in roles:
+            image = build_image(role, kernel=kernel, kexec=kexec, rebuild=rebuild)
+            built[f"{role} image"] = {"dir": str(image.dir), "key": image.key}
+    if as_json:
+        click.echo(json.dumps(built, indent=2))
+        return
+    for part, facts in built.items():
+        about = facts.get("release") or facts.get("version") or ""
+        click.echo(f"{part:16} {about:28} {facts['dir']}")
