@@ -29,11 +29,10 @@ def runtime_dir() -> Path:
     Raises:
         HostError: somebody else owns the directory.
     """
+    path = Path("/tmp") / f"popcorn-{os.getuid()}"
     base = os.environ.get("XDG_RUNTIME_DIR", "")
     if base and os.access(base, os.W_OK):
         path = Path(base) / "popcorn"
-    else:
-        path = Path("/tmp") / f"popcorn-{os.getuid()}"
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     status = path.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():

@@ -59,6 +59,7 @@ def run(
     input: bytes | str | None = None,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    inherit: bool = False,
     check: bool = True,
     timeout: float | None = None,
 ) -> Completed:
@@ -68,6 +69,7 @@ def run(
         env: the whole environment, if given; else ours is inherited.
         log: file to which the program's output (both streams) is appended while it runs.
         on_line: called with each line of output (both streams) as it appears.
+        inherit: the program writes where we write, and nothing of it is kept.
         check: whether a non-zero exit status raises.
         timeout: in seconds; the program and its children are killed after it.
 
@@ -85,8 +87,8 @@ def run(
             cwd=cwd,
             env=None if env is None else dict(env),
             stdin=subprocess.DEVNULL if payload is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT if log or on_line else subprocess.PIPE,
+            stdout=None if inherit else subprocess.PIPE,
+            stderr=None if inherit else subprocess.STDOUT if log or on_line else subprocess.PIPE,
         )
     except OSError as error:
         raise HostError(f"cannot run {shown(words)}: {error.strerror}") from error
@@ -97,10 +99,10 @@ def run(
         timer.daemon = True
         timer.start()
     try:
-        if log or on_line:
+        if (log or on_line) and not inherit:
             stdout, stderr = _follow(process, payload, words, log, on_line), b""
         else:
-            stdout, stderr = process.communicate(payload)
+            stdout, stderr = (stream or b"" for stream in process.communicate(payload))
     finally:
         if timer is not None:
             timer.cancel()

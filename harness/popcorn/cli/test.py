@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``popcorn test``"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from popcorn import dirs, hostpackages, junit
+from popcorn.errors import UserError
+from popcorn.process import run
+
+SUITES = ("lint", "unit", "guest")
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[lint] [unit] [guest] [-- PYTEST ARGUMENTS]")
+def test(arguments: tuple[str, ...]) -> None:
+    """Run the tests, all of them unless suites are named.
+
+    lint is format, lint and types; unit is what needs no machine; guest boots
+    machines. What follows goes to pytest. Results are in build/junit/.
+    """
+    root = dirs.source_root()
+    if not (root / "tox.ini").is_file():
+        raise UserError("an installed Popcorn has no tests", hint="run ./popcorn test in a checkout")
+    count = next((index for index, word in enumerate(arguments) if word not in SUITES), len(arguments))
+    suites, pytest_arguments = arguments[:count] or SUITES, arguments[count:]
+    if "guest" in suites:
+        hostpackages.ensure("test")
+    reports = root / "build" / "junit"
+    reports.mkdir(parents=True, exist_ok=True)
+    for suite in suites:
+        (reports / f"{suite}.xml").unlink(missing_ok=True)
+    verdicts = reports.parent / "tox.json"
+    done = run(
+        [
+            *(sys.executable, "-m", "tox", "run", "-c", str(root / "tox.ini"), "-e", ",".join(suites)),
+            *("--workdir", str(root / "build" / "tox"), "--result-json", str(verdicts), "--", *pytest_arguments),
+        ],
+        cwd=root,
+        env={**os.environ, "POPCORN_PYTHON": sys.executable, "POPCORN_TOX_DEPS": "", "TOX_PARALLEL_NO_SPINNER": "1"},
+        inherit=True,
+        check=False,
+    )
+    _complete_reports(reports, suites, verdicts)
+    totals = junit.total(reports / f"{suite}.xml" for suite in suites)
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    failed = bool(done.returncode or totals.failed or totals.errors)
+    if failed:
+        click.echo(f"not all tests passed; the output above says why, and the reports are in {reports}")
+    # The last thing said, so that whoever started this finds it where pytest would have put it.
+    click.echo(totals.summary_line())
+    sys.exit(1 if failed else 0)
+
+
+def _complete_reports(reports: Path, suites: tuple[str, ...], verdicts: Path) -> None:
+    """Write a report for suites that wrote none (lint, and whatever could not begin), from tox's verdicts."""
+    environments = json.loads(verdicts.read_text())["testenvs"] if verdicts.is_file() else {}
+    for suite in suites:
+        report = reports / f"{suite}.xml"
+        if report.is_file():
+            continue
+        commands = environments.get(suite, {}).get("test", [])
+        cases = [
+            junit.Case(
+                name=" ".join(Path(word).name if index == 0 else word for index, word in enumerate(command["command"])),
+                output="" if command["retcode"] == 0 else f"{command['output']}{command['err']}",
+                passed=command["retcode"] == 0,
+                elapsed_s=float(command["elapsed"]),
+            )
+            for command in commands
+        ]
+        if not cases:
+            cases = [junit.Case(name="start", output="tox could not begin", passed=False, elapsed_s=0.0)]
+        junit.write(report, suite, cases)

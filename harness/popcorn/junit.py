@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JUnit reports: adding them up, and writing those that no test runner writes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from popcorn.files import write_atomic
+
+# XML 1.0 cannot say these, not even escaped.
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|\x1b\\[[0-9;]*m")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing that was checked."""
+
+    name: str
+    output: str
+    passed: bool
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How many tests ended how."""
+
+    passed: int = 0
+    failed: int = 0
+    errors: int = 0
+    skipped: int = 0
+    elapsed_s: float = 0.0
+
+    def summary_line(self) -> str:
+        """The line with which pytest would end a run of all of them."""
+        counts = (("failed", self.failed), ("passed", self.passed), ("skipped", self.skipped), ("error", self.errors))
+        text = ", ".join(f"{count} {name}" for name, count in counts if count) or "no tests ran"
+        return f" {text} in {self.elapsed_s:.2f}s ".center(80, "=")
+
+
+def total(reports: Iterable[Path]) -> Totals:
+    """The sum of JUnit reports."""
+    passed = failed = errors = skipped = 0
+    elapsed_s = 0.0
+    for report in reports:
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            tests, bad, broken, left_out = (
+                int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")
+            )
+            passed += tests - bad - broken - left_out
+            failed += bad
+            errors += broken
+            skipped += left_out
+            elapsed_s += float(suite.get("time", 0))
+    return Totals(passed, failed, errors, skipped, elapsed_s)
+
+
+def write(path: Path, suite: str, cases: Sequence[Case]) -> None:
+    """Write a JUnit report of some cases."""
+    root = ElementTree.Element("testsuites")
+    failures = sum(not case.passed for case in cases)
+    element = ElementTree.SubElement(
+        root,
+        "testsuite",
+        name=suite,
+        tests=str(len(cases)),
+        failures=str(failures),
+        errors="0",
+        skipped="0",
+        time=f"{sum(case.elapsed_s for case in cases):.3f}",
+    )
+    for case in cases:
+        entry = ElementTree.SubElement(
+            element, "testcase", classname=suite, name=case.name, time=f"{case.elapsed_s:.3f}"
+        )
+        if not case.passed:
+            failure = ElementTree.SubElement(entry, "failure", message=f"{case.name} failed")
+            failure.text = _NOT_XML.sub("", case.output)
+    write_atomic(path, ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n")
