@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The series as a git tree for people to work in, and the way back from its commits to patch files."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from popcorn.build.apply import Applied, apply_series
+from popcorn.build.disk import need_free_space
+from popcorn.build.git import git, linux_repository, output, resolve
+from popcorn.build.series import Series, load_series
+from popcorn.build.source import find_base
+from popcorn.build.workspace import WORKSPACE_BYTES
+from popcorn.errors import UserError
+from popcorn.files import write_atomic
+from popcorn.progress import step
+
+# Everything that a configuration or a version of git could change is spelled out.
+_FORMAT = (
+    "format-patch", "--quiet", "--zero-commit", "--no-signature", "--no-numbered", "--full-index",
+    "--no-thread", "--no-attach", "--no-cover-letter", "--no-base", "--no-notes", "--no-to", "--no-cc",
+    "--no-add-header", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv", "--diff-algorithm=myers",
+    "--no-indent-heuristic", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/",
+    "--stat=72", "--summary", "--subject-prefix=PATCH", "--suffix=.patch", "--filename-max-length=64",
+    "--encode-email-headers",
+)  # fmt: skip
+_SERIES_HEAD = (
+    "# SPDX-License-Identifier: GPL-2.0-only\n"
+    "# The patches in the order they are applied; `popcorn kernel refresh` writes this list.\n"
+)
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What `refresh` did to the series' folder."""
+
+    patches: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def checkout(directory: Path, series_name: str = "6.12", source: Path | None = None) -> Applied:
+    """Make `directory`, which must not exist or be empty, a git work tree with one commit for each patch.
+
+    The tree is the user's: it shares nothing with the cache that could vanish with it.
+    Raises UserError when the directory is in use or the series does not apply.
+    """
+    directory = directory.resolve()
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise UserError(f"{directory} is not empty", hint="name a directory that does not exist yet")
+    series = load_series(series_name)
+    base = find_base(series, source)
+    applied = apply_series(base, series)
+    parent = directory.parent
+    while not parent.exists():
+        parent = parent.parent
+    need_free_space(parent, WORKSPACE_BYTES, f"a kernel tree in {directory}")
+    with step(f"checking out Linux {base.version} and {len(applied.commits)} patches into {directory}"):
+        directory.mkdir(parents=True, exist_ok=True)
+        branch = f"popcorn-{series.name}"
+        git("init", "--quiet", f"--initial-branch={branch}", cwd=directory)
+        repository = linux_repository()
+        # By object id, so only what the series needs is copied.
+        fetch = ("-c", "protocol.file.allow=always", "fetch", "--quiet", "--no-tags")
+        git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=repository)
+        git(*fetch, repository, f"{applied.head}:refs/heads/{branch}", "--update-head-ok", cwd=directory)
+        git("reset", "--quiet", "--hard", branch, cwd=directory)
+        git("update-ref", "refs/popcorn/base", base.commit, cwd=directory)
+        git("config", "popcorn.series", series.name, cwd=directory)
+        git("config", "popcorn.base", base.commit, cwd=directory)
+    return applied
+
+
+def refresh(directory: Path) -> Refreshed:
+    """Write the commits of a work tree made by `checkout` back as the series' patch files and its list.
+
+    Only files whose content changes are written; with nothing changed, nothing is. Raises UserError for a tree that
+    was not made by `checkout`, has uncommitted changes, or holds merges.
+    """
+    directory = directory.resolve()
+    if not directory.is_dir():
+        raise UserError(f"there is no directory {directory}", hint="make it with `popcorn kernel checkout DIR`")
+    base = git("config", "popcorn.base", cwd=directory, check=False).stdout.strip()
+    name = git("config", "popcorn.series", cwd=directory, check=False).stdout.strip()
+    if not base or not name or resolve(directory, f"{base}^{{commit}}") is None:
+        raise UserError(
+            f"{directory} was not made by `popcorn kernel checkout`",
+            hint="name the directory of such a checkout",
+        )
+    _refuse_unfinished(directory, base)
+    series = load_series(name)
+    with tempfile.TemporaryDirectory(prefix="popcorn-refresh-") as scratch:
+        git(*_FORMAT, f"--output-directory={scratch}", f"{base}..HEAD", cwd=directory)
+        made = {path.name: path.read_bytes() for path in sorted(Path(scratch).glob("*.patch"))}
+    return _write(series, made)
+
+
+def _refuse_unfinished(directory: Path, base: str) -> None:
+    dirty = output("status", "--porcelain", cwd=directory).splitlines()
+    if dirty:
+        listed = ", ".join(line[3:] for line in dirty[:5]) + (" …" if len(dirty) > 5 else "")
+        raise UserError(
+            f"{directory} has changes that are not committed: {listed}",
+            hint="commit them (`git commit --amend` or --fixup with rebase), or remove them, then refresh again",
+        )
+    git_dir = Path(output("rev-parse", "--absolute-git-dir", cwd=directory))
+    if any((git_dir / name).exists() for name in ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD")):
+        raise UserError(f"{directory} is in the middle of a rebase or merge", hint="finish or abort it first")
+    if git("merge-base", "--is-ancestor", base, "HEAD", cwd=directory, check=False).returncode != 0:
+        raise UserError(
+            f"the commits in {directory} do not start from the base {base[:12]} it was checked out with",
+            hint=f"rebase them onto it: git rebase --onto {base[:12]} …",
+        )
+    merges = output("rev-list", "--merges", f"{base}..HEAD", cwd=directory).split()
+    if merges:
+        raise UserError(f"commit {merges[0][:12]} is a merge; a series is a straight line", hint="rebase it away")
+
+
+def _write(series: Series, made: dict[str, bytes]) -> Refreshed:
+    changed = []
+    for name, content in made.items():
+        path = series.dir / name
+        if not path.is_file() or path.read_bytes() != content:
+            write_atomic(path, content)
+            changed.append(name)
+    listed = _SERIES_HEAD + "".join(f"{name}\n" for name in made)
+    path = series.dir / "series"
+    if path.read_text() != listed:
+        write_atomic(path, listed)
+        changed.append("series")
+    removed = [path.name for path in sorted(series.dir.glob("*.patch")) if path.name not in made]
+    for name in removed:
+        (series.dir / name).unlink()
+    return Refreshed(tuple(made), tuple(changed), tuple(removed))
