@@ -9,16 +9,18 @@ from dataclasses import dataclass
 _CONTEXT_LINES = 10
 
 # Ordered by how close to the cause they are: a compiler's word is worth more than make's.
-_PATTERNS = (
-    re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+)(?::\d+)?: (?:fatal )?error: (?P<said>.+)$"),
-    re.compile(
-        r"^(?:\S*ld(?:\.bfd)?: )?(?P<file>[^\s:]+)(?::(?P<line>\d+)|:\([^)]*\))?: (?P<said>undefined reference to .+)$"
-    ),
-    re.compile(r"^(?P<file>[^\s:]+):(?P<line>\d+): (?:Error|syntax error)[:,]? ?(?P<said>.*)$"),
-    re.compile(r"^(?:\S*ld(?:\.bfd)?|cc1|collect2|as|objtool|\S*objcopy): (?:error: |fatal error: )?(?P<said>.+)$"),
-    re.compile(r"^(?P<said>\S*: (?:command )?not found)$"),
-    re.compile(r"^(?P<said>ERROR: .+)$"),
-    re.compile(r"^make(?:\[\d+\])?: \*\*\* (?:\[(?P<file>[^:\]]+):(?P<line>\d+): )?(?P<said>.+)$"),
+_PATTERNS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"^(?P<file>[^\s:]+):(?P<line>\d+)(?::\d+)?: (?:fatal )?error: (?P<said>.+)$",
+        r"^(?:\S*ld(?:\.bfd)?: )?(?P<file>[^\s:]+)(?::(?P<line>\d+)|:\([^)]*\))?: (?P<said>undefined reference to .+)$",
+        r"^(?P<file>[^\s:]+):(?P<line>\d+): (?P<said>(?:Error|syntax error).*)$",
+        r"^(?:\S*ld(?:\.bfd)?|cc1|collect2|as|objtool|\S*objcopy): (?:error: |fatal error: )?(?P<said>.+)$",
+        r"^(?P<said>\S+: (?:line )?\d+: .+: not found)$",
+        r"^(?P<said>ERROR: .+)$",
+        r"^make(?:\[\d+\])?: \*\*\* \[(?P<file>[^:\]]+):(?P<line>\d+): (?P<said>.+)$",
+        r"^make(?:\[\d+\])?: \*\*\* (?P<said>.+)$",
+    )
 )
 
 
