@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 from popcorn.files import write_atomic
 
-# XML 1.0 cannot say these, not even escaped.
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|\x1b\\[[0-9;]*m")
+# XML 1.0 cannot say these, not even escaped; colours go first, as wholes.
+_NOT_XML = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import click
 
 from popcorn import __version__
-from popcorn.errors import PopcornError, from_os_error
+from popcorn.errors import PopcornError, UserError, from_os_error
 
 # verb: (module:function, one line of help). A verb is loaded only when it is
 # used, and listed only when its module exists.
@@ -50,6 +51,19 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command), f"{module}:{attribute} is no click command"
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        verb = args[0]
+        verbs = self.list_commands(ctx)
+        if not verb.startswith("-") and verb not in verbs:
+            near = difflib.get_close_matches(verb, verbs, n=1)
+            raise UserError(
+                f"there is no verb {verb!r}",
+                hint=f"did you mean {near[0]!r}?" if near else f"verbs are {', '.join(verbs)}",
+            )
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = [(verb, VERBS[verb][1]) for verb in self.list_commands(ctx)]
