@@ -67,3 +67,42 @@ def refresh(directory: Path, as_json: bool) -> None:
         click.echo(f"removed  {name}")
     if not done.changed and not done.removed:
         click.echo(f"nothing changed ({len(done.patches)} patches)")
+
+
+@kernel.command()
+@_series_option
+@_source_option
+@click.option("--quick", is_flag=True, help="Build only the whole series, not every prefix of it.")
+@click.option("--fresh", is_flag=True, help="Check again what passed before.")
+@click.option("--record", is_flag=True, help="When all passes, write the base's version into base.toml as tested.")
+@click.option("-j", "--jobs", default=0, metavar="N", help="Compilers at once; default: one a CPU.")
+@_json_option
+def verify(series: str, source: Path | None, quick: bool, fresh: bool, record: bool, jobs: int, as_json: bool) -> None:
+    """Prove that the series holds.
+
+    It applies; every prefix builds; checkpatch --strict and sparse are content; with CONFIG_POPCORN=n the kernel's
+    objects are those of the base. What passed before and has not changed is not checked again.
+    """
+    from popcorn.build.series import load_series
+    from popcorn.build.verify import Check, record_tested
+    from popcorn.build.verify import verify as prove
+    from popcorn.errors import CheckFailed
+
+    def told(check: Check) -> None:
+        if not as_json:
+            verdict = "ok    " if check.passed else "FAILED"
+            when = "before" if check.remembered else f"{check.elapsed_s:.1f} s"
+            said = check.said.replace("\n", "\n         ")
+            click.echo(f"{verdict} {check.name}: {check.subject} ({when})" + (f"\n         {said}" if said else ""))
+
+    result = prove(series, source, quick=quick, fresh=fresh, jobs=jobs, told=told)
+    if as_json:
+        click.echo(result.to_json())
+    failed = [check for check in result.checks if not check.passed]
+    if failed:
+        raise CheckFailed(
+            f"the series {series} does not hold on {result.base}: {len(failed)} of {len(result.checks)} checks failed "
+            f"(first: {failed[0].name}, {failed[0].subject})"
+        )
+    if record and not quick and record_tested(load_series(series), result.base):
+        click.echo(f"recorded {result.base} as tested in base.toml", err=True)

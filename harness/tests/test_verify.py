@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The judgements that `popcorn kernel verify` rests on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from popcorn.build.lint import Finding, added, checkpatch_findings, sparse_findings
+from popcorn.build.objcompare import first_difference
+from popcorn.build.series import load_series
+from popcorn.build.verify import Check, Verification, record_tested
+
+CHECKPATCH = """\
+/x/0001-a.patch:45: WARNING:LINE_SPACING: Missing a blank line after declarations
+0001-a.patch:60: CHECK:CAMELCASE: Avoid CamelCase: <popCorn>
+0001-a.patch:61: ERROR:SPACING: space required before the open parenthesis '('
+total: 1 errors, 1 warnings, 1 checks, 99 lines checked
+"""
+
+SPARSE = """\
+  CHECK   ../kernel/popcorn/region.c
+../kernel/popcorn/region.c:10:5: warning: symbol 'x' was not declared. Should it be static?
+../include/linux/list.h:7:1: warning: something old
+kernel/popcorn/region.c:12:9: error: incompatible types in comparison expression
+  CC      kernel/popcorn/region.o
+"""
+
+
+def test_every_finding_of_checkpatch_is_read() -> None:
+    found = checkpatch_findings(CHECKPATCH)
+    assert [(f.file, f.line) for f in found] == [("0001-a.patch", 45), ("0001-a.patch", 60), ("0001-a.patch", 61)]
+    assert found[1].said == "CHECK:CAMELCASE: Avoid CamelCase: <popCorn>"
+
+
+def test_clean_patch_has_no_findings() -> None:
+    assert checkpatch_findings("total: 0 errors, 0 warnings, 0 checks, 9 lines checked\n") == []
+
+
+def test_sparse_counts_only_the_files_asked_for() -> None:
+    assert [str(f) for f in sparse_findings(SPARSE, {"kernel/popcorn/region.c"})] == [
+        "kernel/popcorn/region.c:10: warning: symbol 'x' was not declared. Should it be static?",
+        "kernel/popcorn/region.c:12: error: incompatible types in comparison expression",
+    ]
+
+
+def test_finding_that_only_moved_is_not_new() -> None:
+    assert added([Finding("a.c", 5, "warning: w")], [Finding("a.c", 9, "warning: w")]) == []
+
+
+def test_second_finding_of_the_same_kind_is_new() -> None:
+    before = [Finding("a.c", 5, "warning: w")]
+    after = [Finding("a.c", 9, "warning: w"), Finding("a.c", 12, "warning: w")]
+    assert added(before, after) == [Finding("a.c", 12, "warning: w")]
+
+
+def compiled(directory: Path, name: str, source: str) -> Path:
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    (directory / f"{name}.c").write_text(source)
+    subprocess.run(["gcc", "-O1", "-c", f"{name}.c", "-o", f"{name}.o"], cwd=directory, check=True)
+    return directory / f"{name}.o"
+
+
+COUNTER = "static int {name}[4]; int f(int x) {{ return g({value}) + {name}[x]++; }}"
+
+
+def source(name: str, value: int, prologue: str = "") -> str:
+    return f"{prologue}int g(int); " + COUNTER.format(name=name, value=value)
+
+
+def test_same_code_is_the_same_object(tmp_path: Path) -> None:
+    assert first_difference(compiled(tmp_path, "a", source("n", 1)), compiled(tmp_path, "b", source("n", 1))) is None
+
+
+def test_names_of_local_symbols_do_not_count(tmp_path: Path) -> None:
+    one, other = compiled(tmp_path, "a", source("n_12", 1)), compiled(tmp_path, "b", source("n_13", 1))
+    assert one.read_bytes() != other.read_bytes()
+    assert first_difference(one, other) is None
+
+
+def test_another_constant_is_a_difference(tmp_path: Path) -> None:
+    one, other = compiled(tmp_path, "a", source("n", 1)), compiled(tmp_path, "b", source("n", 2))
+    assert first_difference(one, other) == "bytes of section .text differ"
+
+
+def test_call_of_another_function_is_a_difference(tmp_path: Path) -> None:
+    one = compiled(tmp_path, "a", "int g(int); int f(int x) { return g(x) + 1; }")
+    other = compiled(tmp_path, "b", "int h(int); int f(int x) { return h(x) + 1; }")
+    assert first_difference(one, other) == "relocations of section .text differ"
+
+
+def test_additional_section_is_a_difference(tmp_path: Path) -> None:
+    one = compiled(tmp_path, "a", source("n", 1))
+    other = compiled(tmp_path, "b", source("n", 1, '__attribute__((section(".odd"))) int odd = 1; '))
+    difference = first_difference(one, other)
+    assert difference is not None
+    assert "new: .odd" in difference
+
+
+def test_recorded_base_is_the_one_that_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "series").write_text("")
+    (tmp_path / "base.toml").write_text('# kept\nversion = "6.12"\ntested = "6.12.1"\ndebian = "d"\n')
+    assert record_tested(load_series("x", tmp_path), "6.12.9")
+    assert load_series("x", tmp_path).tested == "6.12.9"
+    assert (tmp_path / "base.toml").read_text().startswith("# kept\n")
+    assert not record_tested(load_series("x", tmp_path), "6.12.9")
+
+
+def test_one_failed_check_fails_the_verification() -> None:
+    passed = Check("applies", "series", True, "", 0.1, False)
+    failed = Check("builds", "0001.patch", False, "", 0.1, False)
+    assert Verification("6.12", "6.12.1", "6.12.1", [passed]).passed
+    assert not Verification("6.12", "6.12.1", "6.12.1", [passed, failed]).passed
