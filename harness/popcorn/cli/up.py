@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @plan_options
 @click.option("--series", default="6.12", show_default=True, help="Which kernel series.")
 @click.option("--flavour", default="default", show_default=True, help="default or debug.")
-@click.option("--source", metavar="TREE|TARBALL", help="Kernel source instead of Debian's.")
+@click.option(
+    "--source", type=click.Path(path_type=Path), metavar="TREE|TARBALL", help="Kernel source instead of Debian's."
+)
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
 @click.option("--no-wait", is_flag=True, help="Return when QEMU runs, not when the kernels are up.")
 @click.option("--keep-failed", is_flag=True, help="Leave the machine up when a kernel does not come up.")
@@ -37,7 +39,7 @@ def up(
     name: str,
     series: str,
     flavour: str,
-    source: str | None,
+    source: Path | None,
     accel: Any,
     no_wait: bool,
     keep_failed: bool,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from popcorn import cpulist, progress
 from popcorn.errors import GuestError
+from popcorn.machine.control import ask
 from popcorn.machine.layout import NotFormattedError, Region, Slot, unknown_slot
 
 if TYPE_CHECKING:
@@ -89,6 +90,8 @@ def await_kernels(machine: Machine, ids: Iterable[int] | None = None, *, stall_s
             pending = [slot for slot in slots if not is_up(region, slot)]
             step.update(f"{len(wanted) - len(pending)}/{len(wanted)} up")
             if not pending:
+                # The recorder looks once more, so that the figures are complete.
+                ask(machine.record, "status")
                 return
             if not machine.alive():
                 raise machine.lost()
@@ -127,7 +130,7 @@ def boot_times(machine: Machine) -> list[KernelBoot]:
     from popcorn.machine.machine import recorded_events
 
     region = machine.region()
-    khz = region.header().tsc_khz if region.formatted() else 0
+    khz = machine.tsc_khz()
     ready: dict[object, float] = {}
     for event in recorded_events(machine.run_dir):
         if event.get("stage") == "user":
@@ -136,7 +139,7 @@ def boot_times(machine: Machine) -> list[KernelBoot]:
     return [_kernel_boot(slot, khz, ready.get(slot.id)) for slot in slots]
 
 
-def _kernel_boot(slot: Slot, khz: int, user_s: float | None) -> KernelBoot:
+def _kernel_boot(slot: Slot, khz: int | None, user_s: float | None) -> KernelBoot:
     return KernelBoot(
         id=slot.id,
         started_s=_between(0, slot.started_tsc, khz),
@@ -147,7 +150,7 @@ def _kernel_boot(slot: Slot, khz: int, user_s: float | None) -> KernelBoot:
     )
 
 
-def _between(begin_tsc: int, end_tsc: int, khz: int) -> float | None:
+def _between(begin_tsc: int, end_tsc: int, khz: int | None) -> float | None:
     return round((end_tsc - begin_tsc) / (khz * 1000), 3) if khz and end_tsc > begin_tsc else None
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from popcorn.build import build_kernel
+from popcorn.build.kernel import build_kernel
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.initrd import launch_files
@@ -21,7 +21,7 @@ def kernel_files(
     *,
     series: str = "6.12",
     flavour: str = "default",
-    source: str | None = None,
+    source: Path | None = None,
     more_files: Mapping[str, tuple[bytes, int]] | None = None,
 ) -> tuple[KernelArtifact, BootFiles]:
     """What boots a plan.

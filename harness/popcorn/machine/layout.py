@@ -57,8 +57,6 @@ class Header:
     log_offset: int
     log_stride: int
     primary: int
-    tsc_khz: int
-    lapic_khz: int
     ram: tuple[Range, ...]
     apic_ids: tuple[int, ...]
 
@@ -247,8 +245,6 @@ class Region:
             log_offset=raw.log_offset,
             log_stride=raw.log_stride,
             primary=raw.primary,
-            tsc_khz=raw.tsc_khz,
-            lapic_khz=raw.lapic_khz,
             ram=tuple(Range(raw.ram[i].start, raw.ram[i].size) for i in range(raw.nr_ram)),
             apic_ids=tuple(raw.cpu[i].apic_id for i in range(raw.nr_cpus)),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "plan.json"
 _DOWN_S = 15.0
+# arch/x86/kernel/tsc.c: the second line, when there is one, is the better measurement.
+_TSC_MHZ = re.compile(r"tsc: (?:Detected|Refined TSC clocksource calibration:) (\d+\.\d+) MHz")
+_BOOT_LOG_CHARS = 1 << 20
 _FOLLOW_S = 0.1
 
 
@@ -135,13 +139,22 @@ class Machine:
             self._region = open_saved_region(self.record) if dead else open_region(self.record, self.memory)
         return self._region
 
+    def tsc_khz(self) -> int | None:
+        """Rate of the machine's time stamp counter, as the primary measured it; None while it has not said so."""
+        try:
+            with (self.run_dir / "console" / "0.log").open(encoding="utf-8", errors="replace") as console:
+                found = _TSC_MHZ.findall(console.read(_BOOT_LOG_CHARS))
+        except FileNotFoundError:
+            return None
+        return round(float(found[-1]) * 1000) if found else None
+
     def ps(self) -> list[KernelStatus]:
         """The status of each kernel; of a dead machine, the last one."""
         region = self.region() if self.record.region_size else None
         if self.record.status == "dead":
-            return kernel_statuses(self.plan, region, None, {}, 0.0)
+            return kernel_statuses(self.plan, region, None, {}, 0.0, self.tsc_khz())
         answer = ask(self.record, "status")
-        return kernel_statuses(self.plan, region, self.memory, answer["times"], answer["now"])
+        return kernel_statuses(self.plan, region, self.memory, answer["times"], answer["now"], self.tsc_khz())
 
     def qmp(self) -> Qmp:
         """A new connection to QEMU's monitor, to be closed by the caller.

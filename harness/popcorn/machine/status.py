@@ -37,20 +37,24 @@ class KernelStatus:
 
 
 def kernel_statuses(
-    plan: Plan, region: Region | None, memory: GuestMemory | None, times: Mapping[str, Any], now: float
+    plan: Plan,
+    region: Region | None,
+    memory: GuestMemory | None,
+    times: Mapping[str, Any],
+    now: float,
+    tsc_khz: int | None,
 ) -> list[KernelStatus]:
     """The status of each planned kernel, and of any other that was started beyond the plan.
 
     Args:
         region: the shared region, formatted or not.
         memory: the machine's memory, or None when only the saved region is left.
+        tsc_khz: rate of the machine's time stamp counter, if known.
         times: when the supervisor saw what change (`Recorder.times`), at the same clock as ``now``.
     """
     slots: dict[int, Slot] = {}
-    tsc_khz = 0
     if region is not None:
         try:
-            tsc_khz = region.header().tsc_khz
             slots = {slot.id: slot for slot in region.slots()}
         except NotFormattedError:
             slots = {}
@@ -74,7 +78,7 @@ def _age(seen: Mapping[str, float] | None, now: float) -> float | None:
 
 
 def _status(
-    slot: Slot, partition: Partition | None, memory: GuestMemory | None, age_s: float | None, tsc_khz: int
+    slot: Slot, partition: Partition | None, memory: GuestMemory | None, age_s: float | None, tsc_khz: int | None
 ) -> KernelStatus:
     state = "planned" if slot.state == "none" and partition is not None else slot.state
     windows = (
@@ -102,7 +106,7 @@ def _status(
     )
 
 
-def _uptime_s(slot: Slot, age_s: float | None, tsc_khz: int) -> float | None:
+def _uptime_s(slot: Slot, age_s: float | None, tsc_khz: int | None) -> float | None:
     until = slot.ended_tsc or slot.heartbeat_tsc
     if not tsc_khz or not slot.early_tsc or until < slot.early_tsc:
         return None

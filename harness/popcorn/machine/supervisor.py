@@ -46,6 +46,7 @@ FIRST_NODE_FD = 200
 _POLL_BUSY_S = 0.04
 _POLL_IDLE_S = 0.25
 _GRACE_S = 2.0
+_LAST_EVENTS_S = 0.1
 _COPY_BYTES = 1 << 20
 
 
@@ -159,12 +160,13 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end_qemu, f"the supervisor got {signal.Signals(number).name}")
         server = await asyncio.start_unix_server(self._serve, self.record.directory / CONTROL_SOCKET)
+        self._open_recorder()
         tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._watch_qmp())]
         await ended.wait()
         loop.remove_reader(pidfd)
         status = self.qemu.wait()
         # The monitor's last events may still be in its socket.
-        await asyncio.wait(tasks[1:], timeout=0.5)
+        await asyncio.wait(tasks[1:], timeout=_LAST_EVENTS_S)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -233,20 +235,24 @@ class _Supervisor:
     async def _record(self) -> None:
         import asyncio
 
-        recorder = self._open_recorder()
         pause = _POLL_BUSY_S
-        while recorder is not None:
-            try:
-                moved = recorder.poll()
-            except OSError as error:
-                # A full disk must not end the machine.
-                self.trouble = f"recording stopped: {error}"
-                print(self.trouble, file=sys.stderr, flush=True)
-                return
-            pause = _POLL_BUSY_S if moved else min(pause * 1.5, _POLL_IDLE_S)
+        while True:
+            pause = _POLL_BUSY_S if self._poll() else min(pause * 1.5, _POLL_IDLE_S)
             await asyncio.sleep(pause)
 
-    def _open_recorder(self) -> Recorder | None:
+    def _poll(self) -> bool:
+        if self.recorder is None:
+            return False
+        try:
+            return self.recorder.poll()
+        except OSError as error:
+            # A full disk must not end the machine.
+            self.trouble = f"recording stopped: {error}"
+            print(self.trouble, file=sys.stderr, flush=True)
+            self.recorder = None
+            return False
+
+    def _open_recorder(self) -> None:
         from popcorn.machine.layout import Region, load_layout
         from popcorn.machine.memory import GuestMemory
         from popcorn.machine.recorder import Recorder
@@ -262,7 +268,6 @@ class _Supervisor:
         except (PopcornError, OSError) as error:
             self.trouble = f"nothing is recorded: {error}"
             print(self.trouble, file=sys.stderr, flush=True)
-        return self.recorder
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -286,6 +291,7 @@ class _Supervisor:
             self.kept = True
         elif wish != "status":
             return {"error": f"unknown wish {wish!r}"}
+        self._poll()
         return {
             "now": time.time(),
             "trouble": self.trouble,

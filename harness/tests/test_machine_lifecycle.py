@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine from `up` to its end, with a stand-in for QEMU (fake_qemu.py)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from shared_region import contract_header
+
+from popcorn.config import load_machine
+from popcorn.errors import GuestError, HostError, MachineLostError, UserError
+from popcorn.machine import registry
+from popcorn.machine.boot import BootFiles, up
+from popcorn.machine.control import ask
+from popcorn.machine.machine import Machine, attach, attach_up, recorded_logs
+from popcorn.plan import Plan, make_plan
+
+HERE = Path(__file__).parent
+Boot = Callable[..., Machine]
+
+CHILD = """
+import sys, time
+sys.path[:0] = {paths!r}
+from test_machine_lifecycle import boot_files, two_kernels
+from popcorn.machine.boot import start
+machine = start(two_kernels(), boot_files(), accel="tcg")
+print(machine.record.qemu_pid, flush=True)
+time.sleep(60)
+"""
+
+
+def two_kernels() -> Plan:
+    return make_plan(load_machine("small"), "0-3;4-7")
+
+
+def boot_files() -> BootFiles:
+    folder = Path(os.environ["POPCORN_CACHE"])
+    folder.mkdir(parents=True, exist_ok=True)
+    header, kernel = folder / "popcorn.h", folder / "bzImage"
+    header.write_text(contract_header())
+    kernel.write_bytes(b"kernel")
+    return BootFiles(kernel=kernel, initrd=(b"0707", kernel), header=header)
+
+
+@pytest.fixture
+def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
+    """Boots a machine whose kernels behave as told; use as a context manager."""
+    program = tmp_path / "qemu-system-x86_64"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE}/fake_qemu.py "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", f"{HERE.parent}")
+    monkeypatch.setenv("FAKE_KERNELS", "0,4")
+
+    def booted(part: str = "well", **options: object) -> Machine:
+        monkeypatch.setenv("FAKE_QEMU", part)
+        return up(two_kernels(), boot_files(), accel="tcg", **{"tied": True, **options})  # type: ignore[arg-type]
+
+    return booted
+
+
+def gone(pid: int, within_s: float = 5.0) -> bool:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_a_machine_is_up_when_all_its_kernels_are(boot: Boot) -> None:
+    with boot() as machine:
+        assert machine.record.ssh_port == 42811
+        assert [(kernel.id, kernel.state, kernel.stage) for kernel in machine.ps()] == [
+            (0, "running", "user"),
+            (4, "running", "user"),
+        ]
+        assert machine.ps()[1].heartbeat_age_s is not None
+        assert [entry.text for entry in machine.log(4)] == ["hello from 4"]
+        assert machine.memory.resident_bytes(0, 1 << 31) > 0
+
+
+def test_a_tied_machine_ends_with_its_block_and_its_record_goes(boot: Boot) -> None:
+    with boot() as machine:
+        qemu = machine.record.qemu_pid
+    assert gone(qemu)
+    assert registry.records() == []
+    assert recorded_logs(registry.last_run("default")) == ["0", "4"]
+
+
+def test_an_untied_machine_goes_on_until_down(boot: Boot) -> None:
+    with boot(tied=False) as machine:
+        qemu = machine.record.qemu_pid
+    assert psutil.pid_exists(qemu)
+    attach_up().down()
+    assert gone(qemu)
+    with pytest.raises(UserError, match="no machine named 'default'"):
+        attach()
+
+
+def test_a_second_machine_of_the_same_name_is_refused(boot: Boot) -> None:
+    with boot() as machine:
+        with pytest.raises(UserError, match="is up already") as caught:
+            boot()
+        assert "popcorn down --name default" in caught.value.hint
+        assert machine.alive()
+        with boot(name="other") as other:
+            assert {record.name for record in registry.records()} == {"default", other.name}
+
+
+def test_a_kernel_that_gets_stuck_is_named_with_its_stage_and_last_line(boot: Boot) -> None:
+    with pytest.raises(GuestError, match=r"kernel 4 is started at stage trampoline, last line 'hello from 4'"):
+        boot("stuck", stall_s=0.5)
+    assert not registry.is_live("default") or gone(registry.find("default").qemu_pid)
+
+
+def test_a_kernel_that_dies_at_boot_is_told_at_once(boot: Boot) -> None:
+    with pytest.raises(GuestError, match=r"kernel 4 ended while it booted: dead at stage smp, no more magic smoke"):
+        boot("panic")
+
+
+def test_a_launch_that_the_primary_reports_as_failed_is_told_at_once(boot: Boot) -> None:
+    with pytest.raises(GuestError, match=r"kernel 4 could not be launched: CPU 4 is in use"):
+        boot("launch-failure")
+
+
+def test_a_machine_with_a_stuck_kernel_can_be_kept(boot: Boot) -> None:
+    with pytest.raises(GuestError):
+        boot("stuck", stall_s=0.5, tied=False, keep_failed=True)
+    with attach_up() as machine:
+        assert machine.ps()[1].stage == "trampoline"
+        machine.down()
+
+
+def test_a_qemu_that_refuses_is_told_with_its_own_words(boot: Boot) -> None:
+    with pytest.raises(HostError, match="cannot do this"):
+        boot("refuses")
+    assert registry.records() == []
+
+
+def test_a_machine_that_ends_by_itself_leaves_a_record_that_tells_why(boot: Boot) -> None:
+    with boot("reboots", tied=False) as machine:
+        assert gone(machine.record.qemu_pid)
+        while registry.is_live("default"):
+            time.sleep(0.02)
+        with pytest.raises(MachineLostError, match="the primary rebooted"):
+            raise machine.lost()
+    dead = attach()
+    assert dead.record.status == "dead"
+    assert dead.ps()[1].state == "running"
+    assert [entry.text for entry in dead.log(0)] == ["hello from 0"]
+    with pytest.raises(UserError, match="has died"):
+        attach_up()
+
+
+def test_killing_the_supervisor_kills_qemu_and_is_told(boot: Boot) -> None:
+    with boot(tied=False) as machine:
+        os.kill(machine.record.supervisor_pid, signal.SIGKILL)
+        assert gone(machine.record.qemu_pid)
+        assert machine.refresh().reason == "its supervisor was killed, and QEMU with it"
+    with boot(name="default"):
+        assert registry.find("default").status == "up"
+
+
+def test_killing_the_command_before_it_has_finished_ends_the_machine(
+    boot: Boot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU", "well")
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD.format(paths=[str(HERE), str(HERE.parent)])], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    qemu = int(child.stdout.readline())
+    assert psutil.pid_exists(qemu)
+    child.kill()
+    child.wait()
+    child.stdout.close()
+    assert gone(qemu)
+
+
+def test_an_impossible_name_is_refused_before_anything_starts(boot: Boot) -> None:
+    with pytest.raises(UserError, match="is no name for a machine"):
+        boot(name="../etc")
+
+
+def test_a_missing_kernel_is_refused_before_anything_starts(boot: Boot) -> None:
+    files = boot_files()
+    files.kernel.unlink()
+    with pytest.raises(UserError, match="there is no file"):
+        up(two_kernels(), files, accel="tcg")
+    assert registry.records() == []
+
+
+def test_the_supervisor_answers_nonsense_with_an_error(boot: Boot) -> None:
+    with boot() as machine:
+        assert "unknown wish" in ask(machine.record, "dance")["error"]  # type: ignore[arg-type]
+        assert machine.alive()
