@@ -183,11 +183,12 @@ class Primary:
                         on_output(name, piece)
             if ended and quiet:
                 break
-            if timeout_s is not None and time.monotonic() - began > timeout_s:
+            left_s = _LOOK_S if timeout_s is None else began + timeout_s - time.monotonic()
+            if left_s <= 0:
                 raise GuestError(f"{shlex.join(argv)} did not end within {timeout_s:g} s in the primary")
             if not quiet or ended:
                 continue
-            select.select([channel], [], [], _LOOK_S if not channel.eof_received else 0.02)
+            select.select([channel], [], [], min(left_s, 0.02 if channel.eof_received else _LOOK_S))
             transport = channel.get_transport()
             if not transport.is_active() and not channel.exit_status_ready():
                 raise paramiko.SSHException("the connection broke")

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from popcorn.build.kernel import build_kernel
 from popcorn.build.artifacts import KernelArtifact
+from popcorn.build.kernel import build_kernel
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.initrd import launch_files
 from popcorn.plan.model import Plan

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from popcorn import progress
 from popcorn.dirs import cache_dir
 from popcorn.files import write_atomic
 from popcorn.machine import qemu
@@ -56,7 +57,8 @@ def probe(kernel: Path, *, device: Path = DEVICE, fresh: bool = False) -> Verdic
             return Verdict(**json.loads(remembered.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             pass
-    verdict = boot_once(_probe_argv(kernel), PROBE_S)
+    with progress.step("trying whether KVM really boots a kernel here"):
+        verdict = boot_once(_probe_argv(kernel), PROBE_S)
     write_atomic(remembered, json.dumps(asdict(verdict)))
     return verdict
 

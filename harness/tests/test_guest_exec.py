@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands in kernels, with an ssh server on this host as the primary and a shell script as popcorn-vty."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loopback_ssh import loopback_ssh
+
+from popcorn.cli.main import main
+from popcorn.config import load_machine
+from popcorn.dirs import runs_dir
+from popcorn.errors import GuestError, UserError
+from popcorn.guest.run import run_in, run_in_all
+from popcorn.guest.terminal import EscapeFilter
+from popcorn.image.keys import keys
+from popcorn.machine import registry
+from popcorn.machine.machine import PLAN_FILE, Machine
+from popcorn.plan import make_plan
+
+VTY = """#!/bin/sh
+# popcorn-vty exec [--timeout S] ID -- CMD...
+shift
+[ "$1" = --timeout ] && shift 2
+id=$1; shift 2
+[ "$id" = 6 ] && { echo "popcorn-vty: kernel 6 is silent" >&2; exit 125; }
+KERNEL=$id exec "$@"
+"""
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    (tmp_path / "popcorn-vty").write_text(VTY)
+    (tmp_path / "popcorn-vty").chmod(0o755)
+    plan = make_plan(load_machine("small"), "0-3;4-5;6-7")
+    run_dir = runs_dir() / "run"
+    run_dir.mkdir()
+    (run_dir / PLAN_FILE).write_text(plan.to_json())
+    claim = registry.claim("default")
+    with loopback_ssh(tmp_path) as port:
+        record = registry.Record(
+            name="default", status="up", run_dir=str(run_dir), ssh_port=port, kernels=(0, 4, 6), started=1.0
+        )
+        registry.write_record(record)
+        with Machine(record) as machine:
+            yield machine
+    os.close(claim.lock)
+
+
+def test_a_command_gives_its_status_and_both_streams_byte_for_byte(machine: Machine) -> None:
+    done = machine.exec(0, ["sh", "-c", r"printf '\377\0x'; printf oops >&2; exit 7"])
+    assert (done.status, done.stdout, done.stderr) == (7, b"\xff\0x", b"oops")
+
+
+def test_words_reach_the_command_exactly(machine: Machine) -> None:
+    words = ["a b", "$HOME", "'", "", "*", "\n", "-n"]
+    done = machine.exec(4, ["printf", "%s|", *words])
+    assert done.stdout_text == "".join(f"{word}|" for word in words)
+
+
+def test_much_output_arrives_whole(machine: Machine) -> None:
+    done = machine.exec(0, ["sh", "-c", "head -c 3000000 /dev/zero; head -c 100000 /dev/zero >&2"])
+    assert (len(done.stdout), len(done.stderr)) == (3000000, 100000)
+
+
+def test_a_command_that_takes_too_long_is_an_error(machine: Machine) -> None:
+    with pytest.raises(GuestError, match=r"sleep 30 did not end within 0\.3 s"):
+        machine.exec(0, ["sleep", "30"], timeout_s=0.3)
+
+
+def test_output_is_passed_on_while_the_command_runs(machine: Machine) -> None:
+    pieces: list[tuple[str, bytes]] = []
+    run_in(machine, 0, ["sh", "-c", "echo out; echo err >&2"], on_output=lambda name, data: pieces.append((name, data)))
+    assert sorted(pieces) == [("stderr", b"err\n"), ("stdout", b"out\n")]
+
+
+def test_files_go_in_and_out_byte_for_byte(machine: Machine, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 5000
+    target = tmp_path / "deep" / "er" / "file"
+    machine.primary.put(content, str(target), 0o750)
+    assert target.stat().st_mode & 0o777 == 0o750
+    assert machine.primary.get(str(target)) == content
+    with pytest.raises(GuestError, match="cannot read /nowhere"):
+        machine.primary.get("/nowhere")
+
+
+def test_all_kernels_answer_each_for_itself(machine: Machine) -> None:
+    answers = run_in_all(machine, ["sh", "-c", "echo I am ${KERNEL:-0}"])
+    assert [answers[0].stdout_text, answers[4].stdout_text] == ["I am 0\n", "I am 4\n"]
+    assert answers[6].status == 125
+    assert "kernel 6 does not answer" in answers[6].stderr_text
+
+
+def test_a_kernel_that_is_not_in_the_plan_is_the_users_mistake(machine: Machine) -> None:
+    with pytest.raises(UserError, match="no kernel 5"):
+        machine.exec(5, ["true"])
+
+
+def test_a_primary_with_another_host_key_is_not_trusted(machine: Machine) -> None:
+    keys().host.unlink()
+    with pytest.raises(GuestError, match="other keys"):
+        machine.exec(0, ["true"])
+
+
+def test_exec_ends_like_the_command(machine: Machine, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["exec", "4", "--", "sh", "-c", "echo out; echo err >&2; exit 9"]) == 9
+    assert capfdbinary.readouterr() == (b"out\n", b"err\n")
+
+
+def test_exec_all_is_1_when_one_failed_and_tells_which(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["exec", "0,4", "--", "sh", "-c", "echo hi"]) == 0
+    assert capfd.readouterr().out == "0: hi\n4: hi\n"
+    assert main(["exec", "all", "--", "sh", "-c", "echo hi"]) == 1
+    out, err = capfd.readouterr()
+    assert out == "0: hi\n4: hi\n"
+    assert "6: [exit status 125]" in err
+
+
+def test_exec_all_as_json_tells_each_kernels_answer(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["exec", "--json", "all", "--", "echo", "hi"]) == 1
+    answers = json.loads(capfd.readouterr().out)
+    assert answers["4"] == {"status": 0, "stdout": "hi\n", "stderr": ""}
+    assert answers["6"]["status"] == 125
+
+
+def test_exec_on_a_kernel_that_is_not_there_is_2(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["exec", "3", "--", "true"]) == 2
+    assert "its kernels are 0,4,6" in capfd.readouterr().err
+
+
+def test_exec_without_a_machine_is_2(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["exec", "--name", "none", "0", "--", "true"]) == 2
+    assert "no machine named 'none'" in capfd.readouterr().err
+
+
+def test_tilde_dot_leaves_only_at_the_beginning_of_a_line() -> None:
+    assert EscapeFilter().feed(b"~.") == (b"", True)
+    assert EscapeFilter().feed(b"a~.b") == (b"a~.b", False)
+    escape = EscapeFilter()
+    assert escape.feed(b"ls\r~") == (b"ls\r", False)
+    assert escape.feed(b".") == (b"", True)
+
+
+def test_two_tildes_are_one_and_a_tilde_before_else_is_kept() -> None:
+    assert EscapeFilter().feed(b"~~.") == (b"~.", False)
+    assert EscapeFilter().feed(b"~/x\r") == (b"~/x\r", False)
