@@ -41,13 +41,17 @@ def two_kernels() -> Plan:
     return make_plan(load_machine("small"), "0-3;4-7")
 
 
+def write_initrd(target: Path) -> None:
+    target.write_bytes(b"070701")
+
+
 def boot_files() -> BootFiles:
     folder = Path(os.environ["POPCORN_CACHE"])
     folder.mkdir(parents=True, exist_ok=True)
     header, kernel = folder / "popcorn.h", folder / "bzImage"
     header.write_text(contract_header())
     kernel.write_bytes(b"kernel")
-    return BootFiles(kernel=kernel, initrd=(b"0707", kernel), header=header)
+    return BootFiles(kernel=kernel, header=header, write_initrd=write_initrd)
 
 
 @pytest.fixture
@@ -197,7 +201,7 @@ def test_an_impossible_name_is_refused_before_anything_starts(boot: Boot) -> Non
 def test_a_missing_kernel_is_refused_before_anything_starts(boot: Boot) -> None:
     files = boot_files()
     files.kernel.unlink()
-    with pytest.raises(UserError, match="there is no file"):
+    with pytest.raises(UserError, match="there is no kernel"):
         up(two_kernels(), files, accel="tcg")
     assert registry.records() == []
 

@@ -9,11 +9,8 @@ from pathlib import Path
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.kernel import build_kernel
 from popcorn.machine.boot import BootFiles
-from popcorn.machine.initrd import launch_files
+from popcorn.machine.orders import launch_files
 from popcorn.plan.model import Plan
-
-KERNEL_IN_GUEST = "/boot/vmlinux"
-SECONDARY_INITRD_IN_GUEST = "/boot/secondary.cpio"
 
 
 def kernel_files(
@@ -34,16 +31,15 @@ def kernel_files(
         PopcornError: something could not be built.
     """
     from popcorn.build.kexec import build_kexec
-    from popcorn.image import build_image, overlay
-    from popcorn.image.keys import keys
+    from popcorn.image import build_image, keys, write_initrd
 
     kernel = build_kernel(series=series, flavour=flavour, source=source)
     kexec = build_kexec()
-    initrd: list[Path | bytes] = [build_image("primary", kernel=kernel, kexec=kexec).cpio]
+    primary = build_image("primary", kernel=kernel, kexec=kexec)
+    secondary = build_image("secondary", kernel=kernel) if plan.secondaries else None
     files = {**launch_files(plan), **keys().guest_files(), **(more_files or {})}
-    if plan.secondaries:
-        secondary = build_image("secondary", kernel=kernel, kexec=None)
-        files[KERNEL_IN_GUEST] = (kernel.vmlinux.read_bytes(), 0o644)
-        files[SECONDARY_INITRD_IN_GUEST] = (secondary.cpio.read_bytes(), 0o644)
-    initrd.append(overlay(files))
-    return kernel, BootFiles(kernel=kernel.bzimage, initrd=tuple(initrd), header=kernel.header)
+
+    def write(target: Path) -> None:
+        write_initrd(target, primary, files, kernel=kernel if secondary else None, secondary=secondary)
+
+    return kernel, BootFiles(kernel=kernel.bzimage, header=kernel.header, write_initrd=write)

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,6 @@ from popcorn.dirs import runs_dir
 from popcorn.errors import HostError, MachineLostError, PopcornError, UserError
 from popcorn.machine import qemu, registry
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels, await_sshd
-from popcorn.machine.initrd import concatenate
 from popcorn.machine.machine import PLAN_FILE, Machine
 from popcorn.machine.supervisor import Launch, node_memory_path
 from popcorn.plan.model import Plan
@@ -31,11 +30,13 @@ AccelChoice = Literal["auto", "kvm", "tcg"]
 
 @dataclass(frozen=True)
 class BootFiles:
-    """What QEMU boots: a bzImage, the archives of its initrd, and the ``popcorn.h`` that describes the region."""
+    """What QEMU boots, and the ``popcorn.h`` that describes the shared region (None for a kernel without one)."""
 
     kernel: Path
-    initrd: tuple[Path | bytes, ...]
+    """A bzImage."""
     header: Path | None
+    write_initrd: Callable[[Path], None] | None = None
+    """Writes this boot's initrd into a file."""
 
 
 def up(
@@ -104,9 +105,8 @@ def start(
 
     Arguments and errors as for `up`.
     """
-    for path in (files.kernel, *(piece for piece in files.initrd if isinstance(piece, Path))):
-        if not path.is_file():
-            raise UserError(f"there is no file {path}", hint="build it again: `popcorn build`")
+    if not files.kernel.is_file():
+        raise UserError(f"there is no kernel {files.kernel}", hint="build it again: `popcorn build`")
     qemu.host_version()
     chosen = _choose_accel(accel, files)
     claim = registry.claim(name)
@@ -116,9 +116,10 @@ def start(
         (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
         if files.header is not None:
             shutil.copyfile(files.header, folder / "popcorn.h")
-        initrd = claim.directory / "initrd" if files.initrd else None
-        if initrd is not None:
-            concatenate(files.initrd, initrd)
+        initrd = None
+        if files.write_initrd is not None:
+            initrd = claim.directory / "initrd"
+            files.write_initrd(initrd)
         spec = machine_spec(
             plan, name=name, kernel=files.kernel, initrd=initrd, accel=chosen, run_dir=folder, extra=qemu_options
         )

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The orders that the primary finds in its initrd: which kernels to start, and where."""
+
+from __future__ import annotations
+
+import shlex
+
+from popcorn import cpulist
+from popcorn.plan.model import Partition, Plan
+
+
+def launch_files(plan: Plan) -> dict[str, tuple[bytes, int]]:
+    """What the primary needs to know about the others: one file a kernel, and the list of those to start at boot."""
+    files = {
+        f"/etc/popcorn/kernels/{partition.id}.conf": (_kernel_conf(partition).encode(), 0o644)
+        for partition in plan.secondaries
+    }
+    ids = "".join(f"{partition.id}\n" for partition in plan.secondaries)
+    return {**files, "/etc/popcorn/launch": (ids.encode(), 0o644)}
+
+
+def _kernel_conf(partition: Partition) -> str:
+    fields = {
+        "ID": str(partition.id),
+        "CPUS": cpulist.format(partition.cpus),
+        "ADDRESS": ",".join(f"{window.start:#x}+{window.size:#x}" for window in partition.memory),
+        "CMDLINE": partition.cmdline,
+    }
+    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in fields.items())
