@@ -55,10 +55,13 @@ def build_image(
     del kernel
     recipe = load_recipe(role)
     debian = debian_files(recipe.packages)
-    programs = {target: guest_program(name) for name, target in recipe.programs.items()}
+    names = dict(recipe.programs)
+    programs = {target: guest_program(name) for name, target in names.items()}
     if recipe.npb is not None:
+        names["npb"] = recipe.npb
         programs[recipe.npb] = npb_program()
     if recipe.kexec is not None and kexec is not None:
+        names["kexec"] = recipe.kexec
         programs[recipe.kexec] = kexec.binary
     files = images_folder() / recipe.files
     inputs = {
@@ -75,7 +78,6 @@ def build_image(
             write_cpio(out, _tree(recipe, debian / "root", files, programs))
 
     entry = get_or_build("image", inputs, build, rebuild=rebuild)
-    names = {Path(target).name: target for target in programs}
     return ImageArtifact(entry, entry.name, role, entry / "image.cpio", names)
 
 
