@@ -40,9 +40,11 @@ def build(
 
     What is unchanged since it was last built comes from the cache.
     """
+    from popcorn import hostpackages
     from popcorn.build.kernel import build_kernel
     from popcorn.build.kexec import build_kexec
 
+    hostpackages.ensure("build")
     wanted = parts or PARTS
     built: dict[str, dict[str, Any]] = {}
     kernel = kexec = None

@@ -83,10 +83,13 @@ def verify(series: str, source: Path | None, quick: bool, fresh: bool, record: b
     It applies; every prefix builds; checkpatch --strict and sparse are content; with CONFIG_POPCORN=n the kernel's
     objects are those of the base. What passed before and has not changed is not checked again.
     """
+    from popcorn import hostpackages
     from popcorn.build.series import load_series
     from popcorn.build.verify import Check, record_tested
     from popcorn.build.verify import verify as prove
     from popcorn.errors import CheckFailed
+
+    hostpackages.ensure("kernel")
 
     def told(check: Check) -> None:
         if not as_json:
