@@ -95,11 +95,12 @@ def interact(machine: Machine, id: int) -> None:
             port.sendall(b"\r")
             converse(port)
         return
-    channel = machine.primary.open_channel()
+    from popcorn.guest.ssh import Terminal
+
+    size = shutil.get_terminal_size()
+    terminal = Terminal(os.environ.get("TERM", "vt100"), size.columns, size.lines)
+    channel = machine.primary.start(["popcorn-vty", "connect", str(id)], terminal=terminal)
     try:
-        size = shutil.get_terminal_size()
-        channel.get_pty(os.environ.get("TERM", "vt100"), size.columns, size.lines)
-        channel.exec_command(f"popcorn-vty connect {id}")
         converse(channel)
     finally:
         channel.close()

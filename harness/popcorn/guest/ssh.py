@@ -11,6 +11,7 @@ import shlex
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,18 @@ _LOOK_S = 1.0
 _CHUNK_BYTES = 1 << 16
 _SIGNALLED = 255
 
+_START_ATTEMPTS = 50
+
 OnOutput = Callable[[str, bytes], None]
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """What a command finds as its terminal."""
+
+    kind: str
+    columns: int
+    rows: int
 
 
 class Primary:
@@ -44,6 +56,7 @@ class Primary:
         self._record = record
         self._client: paramiko.SSHClient | None = None
         self._lock = threading.Lock()
+        self._starting = threading.Lock()
 
     def close(self) -> None:
         """Hang up."""
@@ -71,9 +84,8 @@ class Primary:
             GuestError: the primary does not answer, or the command took too long.
             MachineLostError: the machine is gone.
         """
-        channel = self.open_channel()
+        channel = self.start(argv)
         try:
-            channel.exec_command(shlex.join(argv))
             if stdin:
                 channel.sendall(stdin)
             channel.shutdown_write()
@@ -98,15 +110,25 @@ class Primary:
             raise GuestError(f"cannot read {path} in the primary: {done.stderr_text.strip()}")
         return done.stdout
 
-    def open_channel(self) -> paramiko.Channel:
-        """A new session channel, for terminals; errors as for `run`."""
-        try:
-            transport = self._connected().get_transport()
-            if transport is None:
-                raise paramiko.SSHException("no transport")
-            return transport.open_session(timeout=_CONNECT_S)
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self._failure(error) from error
+    def start(self, argv: Sequence[str], *, terminal: Terminal | None = None) -> paramiko.Channel:
+        """Start a command and return the channel to it; errors as for `run`.
+
+        Args:
+            terminal: give it a terminal of its own.
+        """
+        refusal: Exception = paramiko.SSHException("no answer")
+        for _ in range(_START_ATTEMPTS):
+            transport = self._connected()
+            try:
+                with self._starting:
+                    return _start_on(transport, shlex.join(argv), terminal)
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                # Dropbear closes channels that have no command yet whenever the command of
+                # another one ends (channelio() in its common-channel.c); nothing was started then.
+                refusal = error
+                if not transport.is_active():
+                    break
+        raise self._failure(refusal) from refusal
 
     def fabric(self) -> fabric.Connection:
         """A Fabric connection of its own into the primary, closed by the caller."""
@@ -118,16 +140,16 @@ class Primary:
         _trust(connection.client, self._record.ssh_port)
         return connection
 
-    def _connected(self) -> paramiko.SSHClient:
+    def _connected(self) -> paramiko.Transport:
         with self._lock:
-            if self._client is not None:
+            transport = self._client.get_transport() if self._client is not None else None
+            if transport is None or not transport.is_active():
+                if self._client is not None:
+                    self._client.close()
+                self._client = self._connect()
                 transport = self._client.get_transport()
-                if transport is not None and transport.is_active():
-                    return self._client
-                self._client.close()
-                self._client = None
-            self._client = self._connect()
-            return self._client
+                assert transport is not None, "a client that has just connected has a transport"
+            return transport
 
     def _connect(self) -> paramiko.SSHClient:
         deadline = time.monotonic() + _CONNECT_S
@@ -207,6 +229,18 @@ class Primary:
             f"{error or type(error).__name__}",
             hint=f"`popcorn ps --name {record.name}` and `popcorn log 0 --name {record.name}` tell how it is",
         )
+
+
+def _start_on(transport: paramiko.Transport, command: str, terminal: Terminal | None) -> paramiko.Channel:
+    channel = transport.open_session(timeout=_CONNECT_S)
+    try:
+        if terminal is not None:
+            channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
+        channel.exec_command(command)
+    except BaseException:
+        channel.close()
+        raise
+    return channel
 
 
 def _credentials() -> dict[str, Any]:
