@@ -13,7 +13,7 @@ from popcorn.build.kbuild import environment
 from popcorn.process import run
 
 CHECKPATCH_IGNORED = {
-    "NO_SIGNOFF": "Signed-off-by is absent until a person adds it",
+    "MISSING_SIGN_OFF": "Signed-off-by is absent until a person adds it",
     "FILE_PATH_CHANGES": "MAINTAINERS is the upstream tree's business",
 }
 
