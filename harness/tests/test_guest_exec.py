@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from popcorn.config import load_machine
 from popcorn.dirs import runs_dir
 from popcorn.errors import GuestError, UserError
 from popcorn.guest.run import run_in, run_in_all
+from popcorn.guest.several import FrameParser
 from popcorn.guest.terminal import EscapeFilter
 from popcorn.image.keys import keys
 from popcorn.machine import registry
@@ -92,7 +94,7 @@ def test_all_kernels_answer_each_for_itself(machine: Machine) -> None:
     answers = run_in_all(machine, ["sh", "-c", "echo I am ${KERNEL:-0}"])
     assert [answers[0].stdout_text, answers[4].stdout_text] == ["I am 0\n", "I am 4\n"]
     assert answers[6].status == 125
-    assert "kernel 6 does not answer" in answers[6].stderr_text
+    assert "kernel 6 is silent" in answers[6].stderr_text
 
 
 def test_a_kernel_that_is_not_in_the_plan_is_the_users_mistake(machine: Machine) -> None:
@@ -148,3 +150,33 @@ def test_tilde_dot_leaves_only_at_the_beginning_of_a_line() -> None:
 def test_two_tildes_are_one_and_a_tilde_before_else_is_kept() -> None:
     assert EscapeFilter().feed(b"~~.") == (b"~.", False)
     assert EscapeFilter().feed(b"~/x\r") == (b"~/x\r", False)
+
+
+def test_an_answer_is_cut_out_wherever_the_stream_is_broken() -> None:
+    stream = b"4 0 3 1\na\nbX" + b"12 7 0 0\n" + b"0 1 2 0\nok"
+    expected = [(4, 0, b"a\nb", b"X"), (12, 7, b"", b""), (0, 1, b"ok", b"")]
+    for step in (1, 2, 5, len(stream)):
+        parser = FrameParser(["true"])
+        heard = [
+            (id, done.status, done.stdout, done.stderr)
+            for at in range(0, len(stream), step)
+            for id, done in parser.feed(stream[at : at + step])
+        ]
+        assert heard == expected
+
+
+PRINT = r"""printf '%s|' "$@"; printf '\377\0'; echo e >&2; exit 3"""
+
+
+def test_words_reach_several_kernels_exactly_and_so_do_bytes(machine: Machine) -> None:
+    words = ["a b", "$HOME", "'", "{}", "*", "\n", "%s", "\\"]
+    answers = run_in_all(machine, ["sh", "-c", PRINT, "sh", *words])
+    for id in (0, 4):
+        assert answers[id].stdout == "".join(f"{word}|" for word in words).encode() + b"\xff\0"
+        assert (answers[id].stderr, answers[id].status) == (b"e\n", 3)
+
+
+def test_commands_side_by_side_do_not_share_a_connection(machine: Machine) -> None:
+    with ThreadPoolExecutor(6) as pool:
+        statuses = pool.map(lambda n: machine.exec(0, ["sh", "-c", f"sleep 0.1; exit {n}"]).status, range(6))
+    assert list(statuses) == list(range(6))

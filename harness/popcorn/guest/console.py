@@ -99,8 +99,5 @@ def interact(machine: Machine, id: int) -> None:
 
     size = shutil.get_terminal_size()
     terminal = Terminal(os.environ.get("TERM", "vt100"), size.columns, size.lines)
-    channel = machine.primary.start(["popcorn-vty", "connect", str(id)], terminal=terminal)
-    try:
+    with machine.primary.command(["popcorn-vty", "connect", str(id)], terminal=terminal) as channel:
         converse(channel)
-    finally:
-        channel.close()

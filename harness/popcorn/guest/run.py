@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from popcorn.errors import GuestError, UserError
+from popcorn.guest import several
 from popcorn.guest.finished import Finished
 
 if TYPE_CHECKING:
@@ -36,9 +36,8 @@ def run_in(
         raise UserError("there is no command to run", hint="popcorn exec ID -- COMMAND [ARGUMENT…]")
     if id == machine.plan.primary.id:
         return machine.primary.run(argv, timeout_s=timeout_s, on_output=on_output)
-    limit = ["--timeout", f"{max(1, round(timeout_s))}"] if timeout_s is not None else []
     done = machine.primary.run(
-        ["popcorn-vty", "exec", *limit, str(id), "--", *argv],
+        [*_vty_exec(timeout_s), str(id), "--", *argv],
         timeout_s=None if timeout_s is None else timeout_s + _VTY_GRACE_S,
         on_output=on_output,
     )
@@ -52,25 +51,36 @@ def run_in(
     return Finished(tuple(argv), done.status, done.stdout, done.stderr)
 
 
+def _vty_exec(timeout_s: float | None) -> list[str]:
+    limit = ["--timeout", f"{max(1, round(timeout_s))}"] if timeout_s is not None else []
+    return ["popcorn-vty", "exec", *limit]
+
+
 def run_in_several(
     machine: Machine, argv: Sequence[str], ids: Sequence[int], *, timeout_s: float | None = None
 ) -> Iterator[tuple[int, Finished]]:
     """Run a command in several kernels at a time; their answers come in the order of ``ids``.
 
-    A kernel that cannot be reached gets status 125 and the reason as its stderr.
+    A kernel that cannot be reached gets status 125 and the reason as its stderr, one that took too long 124.
 
     Raises:
+        UserError: no such kernel.
         MachineLostError: the machine is gone.
     """
 
-    def one(id: int) -> Finished:
-        try:
-            return run_in(machine, id, argv, timeout_s=timeout_s)
-        except GuestError as error:
-            return Finished(tuple(argv), _VTY_FAILED, b"", f"popcorn: {error}\n".encode())
-
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="exec") as pool:
-        yield from zip(ids, pool.map(one, ids), strict=True)
+    for id in ids:
+        machine.plan.partition(id)
+    primary = machine.primary
+    command = several.script(
+        ids,
+        argv,
+        primary=machine.plan.primary.id,
+        launcher=_vty_exec(timeout_s),
+        at_once=_AT_ONCE,
+    )
+    answers = several.answers(lambda words, hear: primary.run(words, on_output=hear), command, ids, argv)
+    for id, done in answers:
+        yield id, done
 
 
 def run_in_all(machine: Machine, argv: Sequence[str], *, timeout_s: float | None = None) -> dict[int, Finished]:

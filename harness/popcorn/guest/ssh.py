@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Commands and files in the primary, over ssh to its forwarded loopback port.
 
-One transport carries all channels. The host key is the one that the harness put into the image, and no other.
+A connection carries one command at a time, and is used again for the next: dropbear closes channels
+that have no command yet whenever the command of another one ends (channelio() in its common-channel.c),
+so that commands side by side on one connection get lost.
+
+The host key is the one that the harness put into the image, and no other.
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ import select
 import shlex
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -35,7 +40,7 @@ _LOOK_S = 1.0
 _CHUNK_BYTES = 1 << 16
 _SIGNALLED = 255
 
-_START_ATTEMPTS = 50
+_IDLE_LIMIT = 4
 
 OnOutput = Callable[[str, bytes], None]
 
@@ -54,16 +59,15 @@ class Primary:
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._client: paramiko.SSHClient | None = None
+        self._idle: list[paramiko.SSHClient] = []
         self._lock = threading.Lock()
-        self._starting = threading.Lock()
 
     def close(self) -> None:
         """Hang up."""
         with self._lock:
-            if self._client is not None:
-                self._client.close()
-                self._client = None
+            for client in self._idle:
+                client.close()
+            self._idle.clear()
 
     def run(
         self,
@@ -84,16 +88,11 @@ class Primary:
             GuestError: the primary does not answer, or the command took too long.
             MachineLostError: the machine is gone.
         """
-        channel = self.start(argv)
-        try:
+        with self.command(argv) as channel:
             if stdin:
                 channel.sendall(stdin)
             channel.shutdown_write()
             return self._collect(channel, argv, timeout_s, on_output)
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self._failure(error) from error
-        finally:
-            channel.close()
 
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
         """Write a file in the primary, its folder too; errors as for `run`, and GuestError if it cannot be written."""
@@ -110,25 +109,28 @@ class Primary:
             raise GuestError(f"cannot read {path} in the primary: {done.stderr_text.strip()}")
         return done.stdout
 
-    def start(self, argv: Sequence[str], *, terminal: Terminal | None = None) -> paramiko.Channel:
-        """Start a command and return the channel to it; errors as for `run`.
+    @contextmanager
+    def command(self, argv: Sequence[str], *, terminal: Terminal | None = None) -> Iterator[paramiko.Channel]:
+        """A running command, as the channel to it; it is hung up when the block ends. Errors as for `run`.
 
         Args:
             terminal: give it a terminal of its own.
         """
-        refusal: Exception = paramiko.SSHException("no answer")
-        for _ in range(_START_ATTEMPTS):
-            transport = self._connected()
-            try:
-                with self._starting:
-                    return _start_on(transport, shlex.join(argv), terminal)
-            except (paramiko.SSHException, OSError, EOFError) as error:
-                # Dropbear closes channels that have no command yet whenever the command of
-                # another one ends (channelio() in its common-channel.c); nothing was started then.
-                refusal = error
-                if not transport.is_active():
-                    break
-        raise self._failure(refusal) from refusal
+        client = self._borrow()
+        done = False
+        try:
+            transport = client.get_transport()
+            assert transport is not None, "a client that has connected has a transport"
+            with closing(transport.open_session(timeout=_CONNECT_S)) as channel:
+                if terminal is not None:
+                    channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
+                channel.exec_command(shlex.join(argv))
+                yield channel
+                done = channel.exit_status_ready()
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            raise self._failure(error) from error
+        finally:
+            self._give_back(client, reusable=done)
 
     def fabric(self) -> fabric.Connection:
         """A Fabric connection of its own into the primary, closed by the caller."""
@@ -140,16 +142,22 @@ class Primary:
         _trust(connection.client, self._record.ssh_port)
         return connection
 
-    def _connected(self) -> paramiko.Transport:
+    def _borrow(self) -> paramiko.SSHClient:
         with self._lock:
-            transport = self._client.get_transport() if self._client is not None else None
-            if transport is None or not transport.is_active():
-                if self._client is not None:
-                    self._client.close()
-                self._client = self._connect()
-                transport = self._client.get_transport()
-                assert transport is not None, "a client that has just connected has a transport"
-            return transport
+            while self._idle:
+                client = self._idle.pop()
+                transport = client.get_transport()
+                if transport is not None and transport.is_active():
+                    return client
+                client.close()
+        return self._connect()
+
+    def _give_back(self, client: paramiko.SSHClient, *, reusable: bool) -> None:
+        with self._lock:
+            if reusable and len(self._idle) < _IDLE_LIMIT:
+                self._idle.append(client)
+                return
+        client.close()
 
     def _connect(self) -> paramiko.SSHClient:
         deadline = time.monotonic() + _CONNECT_S
@@ -229,18 +237,6 @@ class Primary:
             f"{error or type(error).__name__}",
             hint=f"`popcorn ps --name {record.name}` and `popcorn log 0 --name {record.name}` tell how it is",
         )
-
-
-def _start_on(transport: paramiko.Transport, command: str, terminal: Terminal | None) -> paramiko.Channel:
-    channel = transport.open_session(timeout=_CONNECT_S)
-    try:
-        if terminal is not None:
-            channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
-        channel.exec_command(command)
-    except BaseException:
-        channel.close()
-        raise
-    return channel
 
 
 def _credentials() -> dict[str, Any]:

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One command in many kernels at a time, over one ssh channel.
+
+A script on the primary runs the commands side by side and writes each answer, when it is
+complete, as one frame: ``ID STATUS STDOUT_BYTES STDERR_BYTES\\n`` and then the two streams.
+"""
+
+from __future__ import annotations
+
+import queue
+import shlex
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from popcorn.errors import PopcornError
+from popcorn.guest.finished import Finished
+
+RunScript = Callable[[Sequence[str], Callable[[str, bytes], None]], Finished]
+"""Runs a command in the primary and passes its output on; like `Primary.run`."""
+
+UNREACHED = 125
+_HEAD_LIMIT_BYTES = 200
+
+# One answer at a time reaches stdout, under the lock. The command comes as words quoted for eval;
+# in the primary it runs in a shell of its own, as it would over ssh.
+_SCRIPT = r"""
+dir=$(mktemp -d /tmp/exec.XXXXXX) || exit 1
+trap 'rm -rf "$dir"' EXIT
+export dir
+printf '%s' "$ids" | xargs -n 1 -P "$at_once" sh -c '
+    id=$1
+    if [ "$id" = "$primary" ]; then sh -c "$command"; else eval "$launcher $id -- $command"; fi \
+        >"$dir/$id.out" 2>"$dir/$id.err" </dev/null
+    status=$?
+    (
+        flock 9
+        out=$(wc -c <"$dir/$id.out") err=$(wc -c <"$dir/$id.err")
+        printf "%d %d %d %d\n" "$id" "$status" "$out" "$err"
+        cat "$dir/$id.out" "$dir/$id.err"
+    ) 9>"$dir/lock"
+    rm -f "$dir/$id.out" "$dir/$id.err"
+' sh
+"""
+
+
+def script(
+    ids: Sequence[int], argv: Sequence[str], *, primary: int, launcher: Sequence[str], at_once: int
+) -> list[str]:
+    """The command for the primary.
+
+    Args:
+        primary: the id of the kernel in which the command runs directly.
+        launcher: what runs it in another: these words, the id, ``--``, the command.
+        at_once: how many run side by side.
+    """
+    settings = {
+        "ids": "".join(f"{id}\n" for id in ids),
+        "primary": str(primary),
+        "launcher": shlex.join(launcher),
+        "command": shlex.join(argv),
+        "at_once": str(at_once),
+    }
+    return ["env", *(f"{name}={value}" for name, value in settings.items()), "sh", "-c", _SCRIPT]
+
+
+class FrameParser:
+    """Cuts the script's output into answers."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        self._argv = tuple(argv)
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[tuple[int, Finished]]:
+        """Take some bytes; give the answers that are complete now.
+
+        Raises:
+            ValueError: this is not what the script writes.
+        """
+        self._rest += data
+        while True:
+            head, newline, body = self._rest.partition(b"\n")
+            if not newline:
+                if len(head) > _HEAD_LIMIT_BYTES:
+                    raise ValueError(f"expected the head of an answer, found {head[:40]!r}")
+                return
+            id, status, out, err = (int(field) for field in head.split())
+            if len(body) < out + err:
+                return
+            self._rest = body[out + err :]
+            yield id, Finished(self._argv, status, body[:out], body[out : out + err])
+
+
+def answers(
+    run: RunScript, command: Sequence[str], ids: Sequence[int], argv: Sequence[str]
+) -> Iterator[tuple[int, Finished]]:
+    """Run the script and give the answers in the order of ``ids``, each as soon as that allows.
+
+    A kernel of which nothing was heard gets status 125.
+
+    Raises:
+        PopcornError: what ``run`` raises.
+    """
+    inbox: queue.SimpleQueue[tuple[int, Finished] | Exception | None] = queue.SimpleQueue()
+    parser = FrameParser(argv)
+    complaints: list[bytes] = []
+
+    def hear(stream: str, data: bytes) -> None:
+        if stream == "stderr":
+            complaints.append(data)
+            return
+        for answer in parser.feed(data):
+            inbox.put(answer)
+
+    def work() -> None:
+        try:
+            run(command, hear)
+            inbox.put(None)
+        except (PopcornError, ValueError) as error:
+            inbox.put(error)
+
+    threading.Thread(target=work, daemon=True, name="exec").start()
+    heard: dict[int, Finished] = {}
+    ended = False
+    for id in ids:
+        while id not in heard and not ended:
+            message = inbox.get()
+            if isinstance(message, Exception):
+                raise message
+            if message is None:
+                ended = True
+            else:
+                heard[message[0]] = message[1]
+        if id not in heard:
+            said = b"".join(complaints).strip() or b"the primary gave no answer for this kernel"
+            heard[id] = Finished(tuple(argv), UNREACHED, b"", b"popcorn: " + said + b"\n")
+        yield id, heard[id]
