@@ -12,7 +12,7 @@ import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from popcorn.errors import PopcornError
+from popcorn.errors import GuestError, PopcornError
 from popcorn.guest.finished import Finished
 
 RunScript = Callable[[Sequence[str], Callable[[str, bytes], None]], Finished]
@@ -21,8 +21,9 @@ RunScript = Callable[[Sequence[str], Callable[[str, bytes], None]], Finished]
 UNREACHED = 125
 _HEAD_LIMIT_BYTES = 200
 
-# One answer at a time reaches stdout, under the lock. The command comes as words quoted for eval;
-# in the primary it runs in a shell of its own, as it would over ssh.
+# Only the loop at the end writes answers, so that none gets into another: the others tell it by
+# one short line, which a pipe does not tear. The command comes as words quoted for eval; in the
+# primary it runs in a shell of its own, as it would over ssh.
 _SCRIPT = r"""
 dir=$(mktemp -d /tmp/exec.XXXXXX) || exit 1
 trap 'rm -rf "$dir"' EXIT
@@ -31,15 +32,13 @@ printf '%s' "$ids" | xargs -n 1 -P "$at_once" sh -c '
     id=$1
     if [ "$id" = "$primary" ]; then sh -c "$command"; else eval "$launcher $id -- $command"; fi \
         >"$dir/$id.out" 2>"$dir/$id.err" </dev/null
-    status=$?
-    (
-        flock 9
-        out=$(wc -c <"$dir/$id.out") err=$(wc -c <"$dir/$id.err")
-        printf "%d %d %d %d\n" "$id" "$status" "$out" "$err"
-        cat "$dir/$id.out" "$dir/$id.err"
-    ) 9>"$dir/lock"
+    echo "$id $?"
+' sh | while read -r id status; do
+    out=$(wc -c <"$dir/$id.out") err=$(wc -c <"$dir/$id.err")
+    printf '%d %d %d %d\n' "$id" "$status" "$out" "$err"
+    cat "$dir/$id.out" "$dir/$id.err"
     rm -f "$dir/$id.out" "$dir/$id.err"
-' sh
+done
 """
 
 
@@ -98,6 +97,7 @@ def answers(
     A kernel of which nothing was heard gets status 125.
 
     Raises:
+        GuestError: the primary writes something else.
         PopcornError: what ``run`` raises.
     """
     inbox: queue.SimpleQueue[tuple[int, Finished] | Exception | None] = queue.SimpleQueue()
@@ -115,8 +115,10 @@ def answers(
         try:
             run(command, hear)
             inbox.put(None)
-        except (PopcornError, ValueError) as error:
+        except PopcornError as error:
             inbox.put(error)
+        except ValueError as error:
+            inbox.put(GuestError(f"the primary's answer cannot be understood: {error}"))
 
     threading.Thread(target=work, daemon=True, name="exec").start()
     heard: dict[int, Finished] = {}
