@@ -81,6 +81,7 @@ static int shake_hands(struct client *c, int connect_s)
 	long long now = now_ms(), deadline = now + connect_s * 1000LL;
 	long long pause = FIRST_TRY_MS, next = now;
 	struct frame frame;
+	const char *ended;
 	bool interrupt = false;
 
 	while (!c->started) {
@@ -93,6 +94,9 @@ static int shake_hands(struct client *c, int connect_s)
 		if (now >= deadline)
 			return fail(c, "no shell answers on its line");
 		if (now >= next && line_idle(&c->line)) {
+			ended = kernel_ended(c->id);
+			if (ended)
+				return fail(c, ended);
 			/*
 			 * That was not enough: ^C ends what runs there.  A
 			 * shell drops a line that comes together with it.
@@ -206,6 +210,7 @@ static int converse(struct client *c, int timeout_s)
 	long long now = now_ms();
 	long long deadline = timeout_s ? now + timeout_s * 1000LL : 0;
 	struct frame frame;
+	const char *ended;
 
 	c->heard = now;
 	c->ping = now + PING_MS;
@@ -232,8 +237,12 @@ static int converse(struct client *c, int timeout_s)
 			return fail(c, "it stopped answering");
 		if (!c->asked && !c->quitting)
 			queue_command(c);
-		if (now >= c->ping && line_can_queue(&c->line)) {
-			line_queue(&c->line, FRAME_PING, "", 0);
+		if (now >= c->ping) {
+			ended = kernel_ended(c->id);
+			if (ended)
+				return fail(c, ended);
+			if (line_can_queue(&c->line))
+				line_queue(&c->line, FRAME_PING, "", 0);
 			c->ping = now + PING_MS;
 		}
 		if (line_flush(&c->line))

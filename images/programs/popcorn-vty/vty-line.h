@@ -84,6 +84,7 @@ enum line_event line_next(struct line *line, struct frame *frame);
 int vty_exec(int argc, char **argv);
 int vty_serve(const char *token);
 int vty_connect(int argc, char **argv);
+const char *kernel_ended(const char *id);
 int open_vty(const char *id, const char *device, int wait_s);
 
 #define EXIT_TIMED_OUT	124
