@@ -164,7 +164,7 @@ def test_a_machine_that_ends_by_itself_leaves_a_record_that_tells_why(boot: Boot
     assert dead.record.status == "dead"
     assert dead.ps()[1].state == "running"
     assert [entry.text for entry in dead.log(0)] == ["hello from 0"]
-    with pytest.raises(UserError, match="has died"):
+    with pytest.raises(MachineLostError, match="has died"):
         attach_up()
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 @click.option(
     "--source", type=click.Path(path_type=Path), metavar="TREE|TARBALL", help="Kernel source instead of Debian's."
 )
+@click.option("--vmlinux", type=click.Path(path_type=Path), help="What the secondaries run, instead.")
+@click.option("--initrd", type=click.Path(path_type=Path), help="What the secondaries unpack, instead.")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
 @click.option("--no-wait", is_flag=True, help="Return when QEMU runs, not when the kernels are up.")
 @click.option("--keep-failed", is_flag=True, help="Leave the machine up when a kernel does not come up.")
@@ -40,6 +42,8 @@ def up(
     series: str,
     flavour: str,
     source: Path | None,
+    vmlinux: Path | None,
+    initrd: Path | None,
     accel: Any,
     no_wait: bool,
     keep_failed: bool,
@@ -66,7 +70,9 @@ def up(
     from popcorn.machine.limits import warn_of_scarce_memory
 
     warn_of_scarce_memory(plan)
-    kernel, files = kernel_files(plan, series=series, flavour=flavour, source=source)
+    kernel, files = kernel_files(
+        plan, series=series, flavour=flavour, source=source, vmlinux=vmlinux, secondary_initrd=initrd
+    )
     with boot(
         plan,
         files,

@@ -9,7 +9,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import pexpect
-from pexpect.socket_pexpect import SocketSpawn
+from pexpect.fdpexpect import fdspawn
 
 from popcorn.errors import GuestError, MachineLostError
 from popcorn.guest.terminal import converse
@@ -45,7 +45,7 @@ class SerialConsole:
     def __init__(self, machine: Machine, *, timeout_s: float = _EXPECT_S) -> None:
         self._machine = machine
         self._socket = open_serial(machine)
-        self._spawn = SocketSpawn(self._socket, timeout=timeout_s, encoding="utf-8", codec_errors="replace")
+        self._spawn = fdspawn(self._socket, timeout=timeout_s, encoding="utf-8", codec_errors="replace")
 
     def __enter__(self) -> SerialConsole:
         return self

@@ -36,6 +36,7 @@ _HOST = "127.0.0.1"
 # An emulated guest with 48 kernels may be slow to answer, but not that slow.
 _CONNECT_S = 60.0
 _RETRY_S = 0.3
+_EPITAPH_S = 2.0
 _LOOK_S = 1.0
 _CHUNK_BYTES = 1 << 16
 _SIGNALLED = 255
@@ -222,10 +223,16 @@ class Primary:
             transport = channel.get_transport()
             if not transport.is_active() and not channel.exit_status_ready():
                 raise paramiko.SSHException("the connection broke")
+        if not channel.exit_status_ready() and not channel.get_transport().is_active():
+            raise paramiko.SSHException("the connection broke")
         status = channel.exit_status if channel.exit_status >= 0 else _SIGNALLED
         return Finished(tuple(argv), status, b"".join(streams["stdout"]), b"".join(streams["stderr"]))
 
     def _failure(self, error: Exception) -> GuestError | MachineLostError:
+        # A machine that ends breaks its connections before its supervisor has written down why.
+        deadline = time.monotonic() + _EPITAPH_S
+        while registry.is_live(self._record.name) and time.monotonic() < deadline:
+            time.sleep(_RETRY_S)
         record = registry.read_record(self._record.name) or self._record
         if record.status == "dead" or not registry.is_live(record.name):
             return MachineLostError(

@@ -243,7 +243,8 @@ def attach_up(name: str = registry.DEFAULT_NAME) -> Machine:
     """A machine that is up.
 
     Raises:
-        UserError: there is none of that name, or it has died.
+        UserError: there is none of that name.
+        MachineLostError: it has died.
     """
     return Machine(registry.find_up(name))
 

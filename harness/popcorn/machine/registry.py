@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from popcorn.dirs import runs_dir, runtime_dir
-from popcorn.errors import HostError, UserError
+from popcorn.errors import HostError, MachineLostError, UserError
 from popcorn.files import write_atomic
 
 DEFAULT_NAME = "default"
@@ -193,11 +193,12 @@ def find_up(name: str) -> Record:
     """The record of a machine that is not dead.
 
     Raises:
-        UserError: there is no such machine, or it has died.
+        UserError: there is no such machine.
+        MachineLostError: it has died.
     """
     record = find(name)
     if record.status == "dead":
-        raise UserError(
+        raise MachineLostError(
             f"the machine {name!r} has died: {record.reason or 'nobody knows why'}",
             hint=f"its last words: `popcorn log --name {name}`; start it anew with `popcorn up --name {name}`",
         )
