@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.status import Status
 
-# A step shorter than this ends without a line of its own on a plain stream.
+# A step shorter than this ends without a line of its own.
 _WORTH_TELLING_S = 1.0
+# How often a plain stream is told how far a step is.
+_PLAIN_EVERY_S = 30.0
 
 _lock = threading.Lock()
 _open_steps: list[Step] = []
@@ -30,12 +32,17 @@ class Step:
     def __init__(self, text: str) -> None:
         self.text = text
         self.detail = ""
+        self._told_at = time.monotonic()
 
     def update(self, detail: str) -> None:
-        """Say how far it is, e.g. ``12 of 48``; seen only on a terminal."""
+        """Say how far it is, e.g. ``12 of 48``; without a terminal, a line now and then."""
         self.detail = detail
         with _lock:
-            _redraw()
+            if _live is not None:
+                _redraw()
+            elif not sys.stderr.isatty() and time.monotonic() - self._told_at >= _PLAIN_EVERY_S:
+                self._told_at = time.monotonic()
+                _print(f"{self.text}: {detail}")
 
 
 @contextmanager

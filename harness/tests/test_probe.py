@@ -143,6 +143,14 @@ def test_the_verb_writes_what_plan_reads(tmp_path: Path, capsys: pytest.CaptureF
     assert "2 kernels" in capsys.readouterr().out
 
 
+def test_the_verb_looks_from_one_linux_at_a_time(tmp_path: Path) -> None:
+    assert cli.main(["probe", "--root", str(tmp_path), "--name", "default"]) == 2
+
+
+def test_a_machine_that_is_not_up_cannot_be_probed() -> None:
+    assert cli.main(["probe", "--name", "nobody"]) == 2
+
+
 def test_the_collecting_script_prints_what_unpack_reads(tmp_path: Path) -> None:
     import subprocess
 
