@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from popcorn.build import kconfig
 from popcorn.build.git import TreeEntry, import_tree, linux_repository, output
+from popcorn.build.kbuild import Kbuild
 from popcorn.build.workspace import interruptible, workspace
 from popcorn.errors import DiskFullError
 
@@ -122,3 +124,18 @@ def test_failed_build_keeps_what_it_made(tmp_path: Path) -> None:
         (tmp_path / "a.o").write_text("")
     with interruptible(tmp_path):
         assert (tmp_path / "a.o").exists()
+
+
+def test_configuring_after_a_kill_writes_nothing_before_the_clearing(tmp_path: Path) -> None:
+    """What is younger would be taken for the last work of the killed build."""
+
+    class Cleared(Exception):
+        pass
+
+    class Recorder(Kbuild):
+        def make(self, *_: object, **__: object) -> object:  # type: ignore[override]
+            assert list(self.objects.iterdir()) == []
+            raise Cleared
+
+    with pytest.raises(Cleared):
+        kconfig.configure(Recorder(tmp_path, tmp_path.parent / "log"), [])

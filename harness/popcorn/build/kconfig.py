@@ -97,9 +97,10 @@ def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
     objects = kbuild.objects
     trial = objects / ".config.popcorn"
     merged = objects / ".requests.popcorn"
-    merged.write_text("".join(_line(request) for request in requests))
     trial.unlink(missing_ok=True)
+    # The first make removes what an interrupted one left, going by the times of files: nothing is written before it.
     kbuild.make(f"KCONFIG_CONFIG={trial}", "tinyconfig")
+    merged.write_text("".join(_line(request) for request in requests))
     kbuild.script(kbuild.tree / "scripts/kconfig/merge_config.sh", "-m", "-O", objects, trial, merged, config=trial)
     kbuild.make(f"KCONFIG_CONFIG={trial}", "olddefconfig")
     obtained = trial.read_text()
