@@ -101,7 +101,7 @@ class Kbuild:
         error = first_error(done.stdout)
         if disk_was_full(done.stdout):
             return disk_full(self.objects, WORKSPACE_BYTES, "building a kernel")
-        said = str(error) if error else f"make ended with status {done.returncode} and named no error"
+        said = str(error) if error else f"{done.argv[0]} ended with status {done.returncode}"
         return KernelBuildError(f"the kernel does not build: {said}", hint=f"the whole log is {self.log}")
 
 
