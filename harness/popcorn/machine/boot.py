@@ -83,10 +83,10 @@ def up(
             machine.keep()
             error.hint = "; ".join(filter(None, [error.hint, f"the machine was left up as {name!r}"]))
         else:
-            machine.close()
+            _abandon(machine)
         raise
     except BaseException:
-        machine.close()
+        _abandon(machine)
         raise
     return machine
 
@@ -257,6 +257,11 @@ def _started(record: registry.Record, lifeline: socket.socket) -> registry.Recor
             hint=f"see qemu.log and supervisor.log in {record.run_dir}",
         )
     return registry.find(record.name)
+
+
+def _abandon(machine: Machine) -> None:
+    machine.close()
+    _await_unlocked(machine.name)
 
 
 def _await_unlocked(name: str) -> None:
