@@ -53,6 +53,7 @@ def build_kernel(
     full disk, a corrupted entry), HostError (a tool is missing, no network, the kernel does not compile).
     """
     chosen = load_series(series)
+    fragments(chosen, flavour, popcorn=popcorn)  # a mistake in the name is told before anything is fetched
     base = find_base(chosen, source, update=update)
     inputs = _inputs(chosen, flavour, base, popcorn=popcorn)
 
