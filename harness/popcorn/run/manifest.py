@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a run was made of: ``manifest.json``, written when it begins and again when it ends."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from popcorn import __version__
+from popcorn.build.artifacts import KernelArtifact
+from popcorn.errors import HostError, UserError
+from popcorn.files import sha256_file, write_atomic
+from popcorn.machine import qemu
+from popcorn.plan.model import Plan
+from popcorn.process import run
+
+MANIFEST_FILE = "manifest.json"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Host(_Model):
+    """Where it ran. Sizes in bytes; load over the last minute when it began."""
+
+    name: str
+    system: str
+    cpu: str
+    cores: int
+    memory_bytes: int
+    available_bytes: int
+    load: float
+
+
+class Kernel(_Model):
+    """The kernel that all partitions booted."""
+
+    release: str
+    series: str
+    flavour: str
+    key: str
+    base: str
+    config_sha256: str
+    bzimage_sha256: str
+    vmlinux_sha256: str
+
+
+class Manifest(_Model):
+    """A run's ingredients. Times are Unix time."""
+
+    version: int = 1
+    popcorn: str
+    commit: str
+    """Of the checkout, with ``-dirty`` when files differ from it; empty for an installed Popcorn."""
+    typed: tuple[str, ...]
+    begun: float
+    ended: float | None = None
+    host: Host
+    qemu: str
+    accel: str
+    kernel: Kernel
+    plan: Plan
+
+    def save(self, run_dir: Path) -> None:
+        """Write it into the run's folder."""
+        write_atomic(run_dir / MANIFEST_FILE, self.model_dump_json(indent=1) + "\n")
+
+
+def describe(plan: Plan, kernel: KernelArtifact, accel: str) -> Manifest:
+    """The manifest of a run that begins now."""
+    return Manifest(
+        popcorn=__version__,
+        commit=_commit(),
+        typed=tuple(sys.argv),
+        begun=time.time(),
+        host=_host(),
+        qemu=".".join(map(str, qemu.host_version())),
+        accel=accel,
+        kernel=Kernel(
+            release=kernel.release,
+            series=kernel.series,
+            flavour=kernel.flavour,
+            key=kernel.key,
+            base=str(kernel.manifest.get("inputs", {}).get("base", {}).get("version", "")),
+            config_sha256=sha256_file(kernel.config),
+            bzimage_sha256=sha256_file(kernel.bzimage),
+            vmlinux_sha256=sha256_file(kernel.vmlinux),
+        ),
+        plan=plan,
+    )
+
+
+def read_manifest(run_dir: Path) -> Manifest:
+    """The manifest of a run.
+
+    Raises:
+        UserError: there is none, or this version cannot read it.
+    """
+    path = run_dir / MANIFEST_FILE
+    try:
+        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{run_dir} has no {MANIFEST_FILE}",
+            hint="runs that were measured have one: `popcorn demo`, `popcorn bench boot`",
+        ) from None
+    except (OSError, ValidationError) as error:
+        raise UserError(f"cannot read the manifest {path}: {str(error).splitlines()[0]}") from error
+
+
+def _commit() -> str:
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        commit = run(["git", "-C", root, "rev-parse", "HEAD"]).stdout.strip()
+        dirty = run(["git", "-C", root, "status", "--porcelain", "--untracked-files=no"]).stdout.strip()
+    except HostError:
+        return ""
+    return commit + ("-dirty" if dirty else "")
+
+
+def _host() -> Host:
+    memory = psutil.virtual_memory()
+    return Host(
+        name=platform.node(),
+        system=f"{_first_value('/etc/os-release', 'PRETTY_NAME', '=')}, Linux {platform.release()}",
+        cpu=_first_value("/proc/cpuinfo", "model name", ":"),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=memory.total,
+        available_bytes=memory.available,
+        load=round(os.getloadavg()[0], 2),
+    )
+
+
+def _first_value(path: str, name: str, separator: str) -> str:
+    try:
+        lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return "unknown"
+    found = (line.partition(separator) for line in lines)
+    return next((value.strip().strip('"') for key, _, value in found if key.strip() == name), "unknown")
