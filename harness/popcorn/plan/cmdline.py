@@ -13,6 +13,10 @@ from popcorn.plan.policy import Cpus
 
 MAX_BYTES = 2047
 
+# For kernels of partitions and for SMP Linux alike.  Overwriting translated code is what an
+# emulator does slowest: freeing the init code was more than half of a secondary's boot.
+ALWAYS = ("keep_initmem",)
+
 
 def plan_words(
     machine: Machine,
@@ -48,7 +52,7 @@ def plan_words(
 def cmdline(words: Iterable[str], *, primary: bool, extra: str = "") -> str:
     """A whole command line; the last console is the one that init gets."""
     consoles = ["console=popcon", "console=ttyS0"] if primary else ["console=popcon"]
-    return " ".join([*words, *consoles, *extra.split()])
+    return " ".join([*words, *ALWAYS, *consoles, *extra.split()])
 
 
 def foreign_ram(machine: Machine, own: Iterable[Window]) -> list[tuple[int, int]]:
