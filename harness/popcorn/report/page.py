@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``report.html`` of a run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from popcorn import cpulist
+from popcorn.config.sizes import format_size
+from popcorn.files import write_atomic
+from popcorn.plan.draw import to_svg
+from popcorn.report import plots
+from popcorn.run.manifest import Manifest, read_manifest
+from popcorn.run.measure import values
+from popcorn.run.results import Measurement, read_results
+
+REPORT_FILE = "report.html"
+_STAGES = ("to first C code", "to init", "to userspace ready")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the last launched kernel cost, as a multiple of what an early one did."""
+
+    metric: str
+    early: int
+    late: int
+    ratio: float
+    median: float
+    spread: tuple[float, float]
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write the page of a run into its folder.
+
+    Raises:
+        UserError: the folder holds no run with a manifest.
+    """
+    path = run_dir / REPORT_FILE
+    write_atomic(path, render(read_manifest(run_dir), read_results(run_dir), run_dir.name))
+    return path
+
+
+def render(manifest: Manifest, results: Sequence[Measurement], title: str) -> str:
+    """The page as text."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["size"] = format_size
+    environment.filters["cpus"] = cpulist.format
+    environment.filters["when"] = lambda at: time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at))
+    template = (Path(__file__).parent / "page.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        title=title,
+        manifest=manifest,
+        plan_svg=Markup(_svg_element(to_svg(manifest.plan))),
+        machine_rows=[one for one in results if one.kernel is None],
+        compared=[found for metric in ("boot.wall", "boot.cpu") if (found := compare(manifest, results, metric))],
+        figures=_figures(results),
+        memory=_memory(manifest, results),
+        missing=[one for one in results if one.status != "ok"],
+        benchmarks=[one for one in results if one.metric.startswith("npb.")],
+    )
+
+
+def compare(manifest: Manifest, results: Sequence[Measurement], metric: str) -> Comparison | None:
+    """The last secondary against the second one (the first pays for cold caches); None with too few kernels."""
+    found = values(results, metric)
+    launched = [partition.id for partition in manifest.plan.secondaries if found.get(partition.id)]
+    if len(launched) < 2:
+        return None
+    early, late = launched[min(1, len(launched) - 2)], launched[-1]
+    costs = [found[id] for id in launched]
+    return Comparison(
+        metric, early, late, found[late] / found[early], statistics.median(costs), (min(costs), max(costs))
+    )
+
+
+def _figures(results: Sequence[Measurement]) -> list[tuple[str, Markup]]:
+    figures = []
+    early, running = values(results, "boot.early"), values(results, "boot.running")
+    started, user = values(results, "boot.started"), values(results, "boot.user")
+    spans = {
+        id: [
+            (at, at + early[id]),
+            (at + early[id], at + early[id] + running[id]),
+            (at + early[id] + running[id], user[id]),
+        ]
+        for id, at in started.items()
+        if id in early and id in running and id in user
+    }
+    if spans:
+        figures.append(("Boot, stage by stage", Markup(plots.timeline(spans, _STAGES))))
+    for metric, text, label in (
+        ("boot.wall", "Time from the start of a kernel's CPU to its userspace", "s"),
+        ("boot.cpu", "CPU time that the host spent on a kernel's CPUs until all were up", "s"),
+    ):
+        found = values(results, metric)
+        if found:
+            figures.append((text, Markup(plots.bars(found, label))))
+    beyond = {id: value / (1 << 20) for id, value in values(results, "memory.beyond_page_array").items() if id}
+    if beyond:
+        figures.append(("Host memory of an idle secondary beyond its page array", Markup(plots.bars(beyond, "MiB"))))
+    for metric in sorted({one.metric for one in results if one.metric.startswith("npb.") and one.status == "ok"}):
+        if metric.endswith(".time"):
+            figures.append((f"{metric.removesuffix('.time')}: time", Markup(plots.bars(values(results, metric), "s"))))
+    return figures
+
+
+def _memory(manifest: Manifest, results: Sequence[Measurement]) -> tuple[float, float, float] | None:
+    """Median, least and most MiB beyond the page array over the secondaries."""
+    beyond = values(results, "memory.beyond_page_array")
+    found = [beyond[part.id] / (1 << 20) for part in manifest.plan.secondaries if part.id in beyond]
+    return (statistics.median(found), min(found), max(found)) if found else None
+
+
+def _svg_element(document: str) -> str:
+    return document[document.index("<svg") :]

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plots as SVG for a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2")
+
+
+def bars(by_kernel: Mapping[int, float], label: str, colour: str = COLOURS[0]) -> str:
+    """A bar for each kernel; kernels without a value have none."""
+    figure, axes = _figure(2.6)
+    axes.bar([str(id) for id in by_kernel], list(by_kernel.values()), color=colour)
+    axes.set_xlabel("kernel")
+    axes.set_ylabel(label)
+    _thin_out(axes, len(by_kernel))
+    return _svg(figure)
+
+
+def timeline(spans: Mapping[int, Sequence[tuple[float, float]]], stages: Sequence[str]) -> str:
+    """One row a kernel: its spans (begin, end), in seconds since QEMU's start, named by ``stages``."""
+    figure, axes = _figure(max(1.6, 0.16 * len(spans) + 1.0))
+    for row, pieces in enumerate(spans.values()):
+        for (begin, end), colour in zip(pieces, COLOURS, strict=False):
+            axes.barh(row, max(0.0, end - begin), left=begin, color=colour, height=0.8)
+    axes.set_yticks(range(len(spans)), [str(id) for id in spans], fontsize=6)
+    axes.invert_yaxis()
+    axes.set_xlabel("seconds since QEMU's start")
+    axes.set_ylabel("kernel")
+    handles = [axes.barh(0, 0, color=colour) for colour, _ in zip(COLOURS, stages, strict=False)]
+    axes.legend(handles, stages, fontsize=7, loc="upper right")
+    return _svg(figure)
+
+
+def _figure(height: float) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "popcorn"
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _thin_out(axes: Any, count: int) -> None:
+    step = max(1, count // 12)
+    axes.set_xticks(range(0, count, step))
+
+
+def _svg(figure: Any) -> str:
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None})
+    return out.getvalue()[out.getvalue().index("<svg") :]
