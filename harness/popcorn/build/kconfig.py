@@ -100,7 +100,6 @@ def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
     trial.unlink(missing_ok=True)
     # The first make removes what an interrupted one left, going by the times of files: nothing is written before it.
     kbuild.make(f"KCONFIG_CONFIG={trial}", "tinyconfig")
-    # Only now: the first make after an interrupted build removes what is younger than that build.
     merged.write_text("".join(_line(request) for request in requests))
     kbuild.script(kbuild.tree / "scripts/kconfig/merge_config.sh", "-m", "-O", objects, trial, merged, config=trial)
     kbuild.make(f"KCONFIG_CONFIG={trial}", "olddefconfig")
