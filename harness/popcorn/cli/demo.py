@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import click
@@ -46,8 +45,7 @@ def demo(name: str, machine: str, policy: str, benchmark: str, size: str, series
 
     warn_of_scarce_memory(plan)
     kernel, files = kernel_files(plan, series=series)
-    begun = time.time()
-    with recorded_run(plan, kernel, files, name=name, purpose="demo", accel=_accel(accel), begun=begun) as run:
+    with recorded_run(plan, kernel, files, name=name, purpose="demo", accel=_accel(accel)) as run:
         answers = _benchmark(run, plan, benchmark, size)
         run_dir = run.machine.run_dir
         _print(plan, run, answers, kernel.release)

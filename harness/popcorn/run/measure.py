@@ -23,7 +23,7 @@ def boot_measurements(machine: Machine, wall_s: float) -> list[Measurement]:
     ``memory.resident``, ``memory.beyond_page_array``. Of the machine: ``boot.wall``, ``boot.cpu``.
 
     Args:
-        wall_s: from the order to boot until all userspaces were ready.
+        wall_s: from QEMU's start until all userspaces were ready.
     """
     cpu_by_cpu = vcpu_seconds(machine)
     found = [

@@ -37,21 +37,18 @@ def recorded_run(
     name: str,
     purpose: str,
     accel: AccelChoice = "auto",
-    begun: float | None = None,
     stall_s: float = DEFAULT_STALL_S,
 ) -> Iterator[RecordedRun]:
     """Boot a machine, measure its boot, and end it with the block.
 
     Args:
         purpose: what the measurements are for, e.g. ``demo``.
-        begun: Unix time at which the boot was asked for; now if not given.
 
     Raises:
         PopcornError: as `popcorn.machine.boot.up`.
     """
     from popcorn.machine.arrival import await_kernels
 
-    since = time.time() if begun is None else begun
     run_dir = new_run_dir(name)
     with start(plan, files, name=name, accel=accel, tied=True, run_dir=run_dir) as machine:
         manifest = describe(plan, kernel, machine.record.accel)
@@ -59,7 +56,7 @@ def recorded_run(
         with Results(run_dir, purpose) as results:
             try:
                 await_kernels(machine, stall_s=stall_s)
-                boot = boot_measurements(machine, time.time() - since)
+                boot = boot_measurements(machine, time.time() - machine.record.started)
                 results.add(*boot)
                 yield RecordedRun(machine, results, boot)
             finally:

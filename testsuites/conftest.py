@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for suites on booted machines.
+
+A test says what it needs::
+
+    @pytest.mark.machine("small", policy="per-core")
+    def test_something(machine, kernels, kernel): ...
+
+Tests that need the same machine share one boot of it; a machine that a test broke is booted anew for the
+next one. ``scratch=True`` asks for one that tests may do harm to.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from popcorn.config import load_machine
+from popcorn.errors import PopcornError
+from popcorn.guest.finished import Finished
+from popcorn.machine.assemble import kernel_files
+from popcorn.machine.boot import up
+from popcorn.machine.machine import Machine
+from popcorn.plan import make_plan
+
+_COMMAND_S = 120.0
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a test wants booted; equal needs share a machine."""
+
+    machine: str
+    policy: str
+    flavour: str
+    scratch: bool
+
+
+class Pool:
+    """The machine that is up for the tests: one at a time, so that they do not slow each other down."""
+
+    def __init__(self) -> None:
+        self._need: Need | None = None
+        self._machine: Machine | None = None
+
+    def lend(self, need: Need) -> Machine:
+        """The machine for a test, booted if it is not up or not whole any more."""
+        if self._machine is not None and (need != self._need or not _whole(self._machine)):
+            self.close()
+        if self._machine is None:
+            plan = make_plan(load_machine(need.machine), need.policy)
+            _, files = kernel_files(plan, flavour=need.flavour)
+            self._machine = up(plan, files, name=f"suite-{os.getpid()}", tied=True)
+            self._need = need
+        return self._machine
+
+    def close(self) -> None:
+        """End it."""
+        if self._machine is not None:
+            self._machine.down()
+            self._machine = None
+
+
+def _whole(machine: Machine) -> bool:
+    try:
+        return machine.alive() and all(kernel.state == "running" for kernel in machine.ps())
+    except PopcornError:
+        return False
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel of the machine."""
+
+    machine: Machine
+    id: int
+
+    def run(self, argv: Sequence[str], *, timeout_s: float = _COMMAND_S) -> Finished:
+        """Run a command in it."""
+        return self.machine.exec(self.id, argv, timeout_s=timeout_s)
+
+    def shell(self, script: str) -> str:
+        """What a shell script in it prints; it must succeed."""
+        done = self.run(["sh", "-c", script])
+        assert done.status == 0, f"kernel {self.id}: {script!r} ended with {done.status}: {done.stderr_text}"
+        return done.stdout_text
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "machine(name, policy, flavour, scratch): the machine that a test needs")
+    config.addinivalue_line("markers", "slow: takes minutes; run with POPCORN_SLOW=1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Stable: tests that share a machine run one after the other.
+    order: dict[Need | None, int] = {}
+    for item in items:
+        order.setdefault(_need(item), len(order))
+    items.sort(key=lambda item: order[_need(item)])
+    if not os.environ.get("POPCORN_SLOW"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; POPCORN_SLOW=1 runs it"))
+
+
+def _need(item: pytest.Item) -> Need | None:
+    marker = item.get_closest_marker("machine")
+    if marker is None:
+        return None
+    options = {"policy": "per-core", "flavour": "default", "scratch": False, **marker.kwargs}
+    return Need(marker.args[0] if marker.args else "small", **options)
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    """The machine of the session's tests."""
+    machines = Pool()
+    yield machines
+    machines.close()
+
+
+@pytest.fixture
+def machine(pool: Pool, request: pytest.FixtureRequest) -> Machine:
+    """The machine that the test's marker asks for, up."""
+    need = _need(request.node)
+    assert need is not None, "a test with a machine says which: @pytest.mark.machine(…)"
+    return pool.lend(need)
+
+
+@pytest.fixture
+def kernels(machine: Machine) -> list[int]:
+    """The id of every kernel."""
+    return [partition.id for partition in machine.plan.partitions]
+
+
+@pytest.fixture
+def kernel(machine: Machine) -> Callable[[int], Kernel]:
+    """A kernel by its id."""
+
+    def by_id(id: int) -> Kernel:
+        return Kernel(machine, id)
+
+    return by_id
+
+
+@pytest.fixture
+def everywhere(machine: Machine) -> Callable[[str], dict[int, str]]:
+    """What a shell script prints in each kernel; it must succeed in all."""
+
+    def run(script: str) -> dict[int, str]:
+        answers = machine.exec_all(["sh", "-c", script], timeout_s=_COMMAND_S)
+        for id, done in answers.items():
+            assert done.status == 0, f"kernel {id}: {script!r} ended with {done.status}: {done.stderr_text}"
+        return {id: done.stdout_text for id, done in answers.items()}
+
+    return run
+
+
+@pytest.fixture
+def private_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Runs and sockets of the test's own, so that nobody else's machine is in its way; caches are shared."""
+    runtime = tmp_path / "rt"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
+    monkeypatch.setenv("POPCORN_RUNS", str(tmp_path / "runs"))
+    return tmp_path
