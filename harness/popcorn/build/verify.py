@@ -182,8 +182,8 @@ class _Verifier:
                 targets = _objects_of(touched, kbuild.objects)
                 after = sparse_findings(self._sparse_log(kbuild, targets), touched)
             with self._at(self.base.commit) as place:
-                kbuild = self._kbuild(place, "base")
-                self._make(kbuild, _without_popcorn(self.requests), check.step)
+                kbuild = self._kbuild(place, "off-base")
+                self._make(kbuild, self._off_requests(), check.step, "vmlinux")
                 before = sparse_findings(self._sparse_log(kbuild, _existing(targets, kbuild)), touched)
             if new := added(before, after):
                 raise _Failed(_shown(new))
@@ -199,11 +199,7 @@ class _Verifier:
 
     def _off_is_off(self, applied: Applied) -> None:
         def work(check: _Running) -> None:
-            requests = [
-                *_without_popcorn(self.requests, "IKCONFIG", "IKCONFIG_PROC", "DEBUG_BUGVERBOSE"),
-                Request("IKCONFIG", "n", "verify"),
-                Request("DEBUG_BUGVERBOSE", "n", "verify"),
-            ]
+            requests = self._off_requests()
             with self._at(self.base.commit) as place:
                 kbuild = self._kbuild(place, "off-base")
                 self._make(kbuild, requests, check.step, "vmlinux")
@@ -224,6 +220,14 @@ class _Verifier:
             )
 
         self._remembered("off means off", "series", self._whole(), work)
+
+    def _off_requests(self) -> list[Request]:
+        """Without Popcorn, and without what copies line numbers and the configuration into objects."""
+        return [
+            *_without_popcorn(self.requests, "IKCONFIG", "IKCONFIG_PROC", "DEBUG_BUGVERBOSE"),
+            Request("IKCONFIG", "n", "verify"),
+            Request("DEBUG_BUGVERBOSE", "n", "verify"),
+        ]
 
     def _whole(self) -> dict[str, Any]:
         return {"patches": [sha256_file(patch) for patch in self.series.patches]}
