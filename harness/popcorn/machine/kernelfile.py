@@ -77,4 +77,7 @@ def _head(path: Path, nr_bytes: int, what: str) -> bytes:
         with path.open("rb") as file:
             return file.read(nr_bytes)
     except OSError as error:
-        raise UserError(f"cannot read the {what} {path}: {error.strerror}") from error
+        raise UserError(
+            f"cannot read the {what} {path}: {error.strerror}",
+            hint="check the path, or leave the option out: Popcorn makes what is missing",
+        ) from error

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How long many kernels take to boot, against one SMP Linux on the same CPUs; both with the same kernel and QEMU."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from popcorn.config.machine import Machine
+from popcorn.machine.assemble import kernel_files
+from popcorn.machine.boot import AccelChoice
+from popcorn.plan import make_plan
+from popcorn.run.recorded import recorded_run
+from popcorn.run.results import Measurement, Results
+
+SMP = "smp"
+
+
+@dataclass(frozen=True)
+class Boot:
+    """One boot: seconds from the order to boot until all userspaces were ready, and QEMU's CPU time for it."""
+
+    policy: str
+    wall_s: float
+    cpu_s: float
+    run_dir: Path
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median, least and most."""
+
+    median: float
+    least: float
+    most: float
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.least:.2f}-{self.most:.2f})"
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Of at least one value."""
+    return Spread(statistics.median(values), min(values), max(values))
+
+
+def order(policy: str, repeat: int) -> list[str]:
+    """Which policy to boot when. The first of a pair changes, so that drift of the host hits both alike."""
+    pairs = ([SMP, policy] if number % 2 == 0 else [policy, SMP] for number in range(repeat))
+    return [one for pair in pairs for one in pair]
+
+
+def measure_boots(
+    machine: Machine, policy: str, repeat: int, *, name: str, accel: AccelChoice = "auto", series: str = "6.12"
+) -> Iterator[Boot]:
+    """Boot SMP Linux and a policy by turns. What is missing is built, and KVM is tried, before the first clock starts.
+
+    Errors as for `recorded_run`.
+    """
+    plans = {one: make_plan(machine, one) for one in (SMP, policy)}
+    files = {one: kernel_files(plan, series=series) for one, plan in plans.items()}
+    if accel == "auto":
+        from popcorn.machine import kvm
+
+        accel = "kvm" if kvm.probe(files[SMP][1].kernel).usable else "tcg"
+    for one in order(policy, repeat):
+        kernel, boot_files = files[one]
+        ordered = time.time()
+        with recorded_run(plans[one], kernel, boot_files, name=name, purpose="bench boot", accel=accel) as run:
+            of_all = {found.metric: found.value for found in run.boot if found.kernel is None}
+            begun = run.machine.record.started - ordered
+            yield Boot(
+                one,
+                begun + (of_all["boot.wall"] or 0.0),
+                of_all["boot.cpu"] or 0.0,
+                run.machine.run_dir,
+                tuple(run.boot),
+            )
+
+
+def ratios(boots: Sequence[Boot], policy: str) -> tuple[list[float], list[float]]:
+    """Wall and CPU time of the policy as multiples of SMP Linux's, pair by pair."""
+    smp = [boot for boot in boots if boot.policy == SMP]
+    own = [boot for boot in boots if boot.policy == policy]
+    pairs = list(zip(own, smp, strict=False))
+    return [one.wall_s / other.wall_s for one, other in pairs], [one.cpu_s / other.cpu_s for one, other in pairs]
+
+
+def record_comparison(run_dir: Path, boots: Sequence[Boot], policy: str) -> None:
+    """Write the comparison into the results of one of its runs, for the report."""
+    with Results(run_dir, "bench boot: comparison") as results:
+        for boot in boots:
+            results.add(
+                Measurement(f"bench.{boot.policy}.wall", boot.wall_s, "s", raw=str(boot.run_dir)),
+                Measurement(f"bench.{boot.policy}.cpu", boot.cpu_s, "s", raw=str(boot.run_dir)),
+            )
+        for wall, cpu in zip(*ratios(boots, policy), strict=True):
+            results.add(
+                Measurement(f"bench.{policy}/smp.wall", wall, "x"), Measurement(f"bench.{policy}/smp.cpu", cpu, "x")
+            )

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of runs, benchmark answers and the report."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from popcorn.config import load_machine
+from popcorn.errors import HostError, UserError
+from popcorn.guest.finished import Finished
+from popcorn.plan import make_plan
+from popcorn.report.page import compare, render
+from popcorn.run import npb
+from popcorn.run.bootbench import SMP, Boot, order, ratios, spread
+from popcorn.run.manifest import Host, Kernel, Manifest, read_manifest
+from popcorn.run.results import RESULTS_FILE, Measurement, Results, read_results
+
+_GOOD = b'{"benchmark": "is", "class": "S", "threads": 2, "time_s": 0.5, "mop_s": 9.0, "verified": true}\n'
+
+
+def _manifest() -> Manifest:
+    return Manifest(
+        popcorn="0",
+        commit="",
+        typed=("popcorn", "demo"),
+        begun=1.0,
+        host=Host(
+            name="h", system="Linux", cpu="<c & d>", cores=2, memory_bytes=1 << 30, available_bytes=1 << 29, load=0.5
+        ),
+        qemu="7.2",
+        accel="tcg",
+        kernel=Kernel(
+            release="6.12.0-popcorn",
+            series="6.12",
+            flavour="default",
+            key="k",
+            base="6.12.0",
+            config_sha256="a",
+            bzimage_sha256="b",
+            vmlinux_sha256="c",
+        ),
+        plan=make_plan(load_machine("small"), "per-core"),
+    )
+
+
+def _boot_results() -> list[Measurement]:
+    found = []
+    for id in range(8):
+        for metric, value in (("started", id), ("early", 0.1), ("running", 0.5), ("user", id + 1.0), ("wall", 1 + id)):
+            found.append(Measurement(f"boot.{metric}", float(value), "s", id))
+        found.append(Measurement("memory.beyond_page_array", float(10 << 20), "B", id))
+    return found
+
+
+def test_what_was_added_is_read_back_in_order(tmp_path: Path) -> None:
+    measurements = [Measurement("boot.wall", 1.5, "s", 3), Measurement("npb.is.S.time", None, "s", 4, "failed", "x")]
+    for one in measurements:
+        with Results(tmp_path, "test") as results:
+            results.add(one)
+    assert read_results(tmp_path) == measurements
+
+
+@pytest.mark.parametrize("statement", ["UPDATE measurements SET value = 1", "DELETE FROM measurements"])
+def test_measurements_cannot_be_changed_afterwards(tmp_path: Path, statement: str) -> None:
+    with Results(tmp_path, "test") as results:
+        results.add(Measurement("m", 2.0, "s"))
+    with sqlite3.connect(tmp_path / RESULTS_FILE) as db, pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        db.execute(statement)
+
+
+def test_a_failed_measurement_has_no_value() -> None:
+    with pytest.raises(ValueError, match="if and only if"):
+        Measurement("m", 1.0, "s", status="failed")
+    with pytest.raises(ValueError, match="if and only if"):
+        Measurement("m", None, "s")
+
+
+def test_results_of_another_schema_are_refused(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / RESULTS_FILE) as db:
+        db.execute("PRAGMA user_version = 99")
+    with pytest.raises(UserError, match="version 99"):
+        read_results(tmp_path)
+    with pytest.raises(HostError, match="version 99"):
+        Results(tmp_path, "test")
+
+
+def test_a_manifest_is_read_back_as_it_was_written(tmp_path: Path) -> None:
+    _manifest().save(tmp_path)
+    assert read_manifest(tmp_path) == _manifest()
+
+
+def test_a_folder_without_manifest_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no manifest"):
+        read_manifest(tmp_path)
+
+
+def test_a_verified_answer_gives_time_and_rate() -> None:
+    answer = npb.parse(2, "is", "S", Finished((), 0, _GOOD, b""))
+    assert answer.verified
+    assert [one.value for one in npb.measurements(answer, "raw")] == [0.5, 9.0]
+
+
+@pytest.mark.parametrize(
+    ("done", "status"),
+    [
+        (Finished((), 1, _GOOD.replace(b"true", b"false"), b""), "failed"),
+        (Finished((), 1, _GOOD, b""), "failed"),
+        (Finished((), 0, _GOOD.replace(b'"is"', b'"cg"'), b""), "failed"),
+        (Finished((), 0, _GOOD[:40], b""), "void"),
+        (Finished((), 125, b"", b"kernel 2 does not answer"), "void"),
+    ],
+)
+def test_an_answer_that_is_not_verified_gives_no_time(done: Finished, status: str) -> None:
+    answer = npb.parse(2, "is", "S", done)
+    assert not answer.verified
+    assert answer.complaint
+    assert [(one.value, one.status) for one in npb.measurements(answer, "raw")] == [(None, status)]
+
+
+def test_the_report_is_one_page_that_loads_nothing() -> None:
+    page = render(_manifest(), _boot_results(), "a run")
+    assert "src=" not in page
+    assert "<link" not in page
+    assert "&lt;c &amp; d&gt;" in page
+    assert "Times compare only within one run" in page
+
+
+def test_failed_measurements_are_told_and_in_no_average() -> None:
+    failed = Measurement("boot.wall", None, "s", 9, "void")
+    page = render(_manifest(), [*_boot_results(), failed], "a run")
+    assert "1 measurements are void or failed" in page
+    assert compare(_manifest(), [*_boot_results(), failed], "boot.wall") == compare(
+        _manifest(), _boot_results(), "boot.wall"
+    )
+
+
+def test_the_last_kernel_is_compared_with_the_second_launched_one() -> None:
+    found = compare(_manifest(), _boot_results(), "boot.wall")
+    assert found is not None
+    assert (found.early, found.late, found.ratio) == (2, 7, 8 / 3)
+
+
+def test_the_order_of_boots_alternates() -> None:
+    assert order("per-core", 3) == [SMP, "per-core", "per-core", SMP, SMP, "per-core"]
+
+
+def test_ratios_compare_boots_pair_by_pair() -> None:
+    boots = [
+        Boot("p", 2, 6, Path(), ()),
+        Boot(SMP, 1, 2, Path(), ()),
+        Boot(SMP, 2, 2, Path(), ()),
+        Boot("p", 8, 2, Path(), ()),
+    ]
+    assert ratios(boots, "p") == ([2.0, 4.0], [3.0, 1.0])
+    assert str(spread([3.0, 1.0, 2.0])) == "2.00 (1.00-3.00)"

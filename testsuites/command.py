@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user runs it: a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+POPCORN = [sys.executable, "-P", "-m", "popcorn"]
+
+
+def popcorn(*words: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run([*POPCORN, *words], capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def machines() -> list[dict[str, object]]:
+    """What ``popcorn ls`` lists."""
+    listed: list[dict[str, object]] = json.loads(popcorn("ls", "--json").stdout)
+    return listed
+
+
+def qemus(place: Path) -> list[int]:
+    """The QEMUs whose sockets or logs are in a folder."""
+    found = []
+    for process in psutil.process_iter(["name", "cmdline"]):
+        words: Sequence[str] = process.info["cmdline"] or []
+        if (process.info["name"] or "").startswith("qemu-system") and any(str(place) in word for word in words):
+            found.append(process.pid)
+    return found
+
+
+def await_no_qemu(place: Path, within_s: float) -> None:
+    """Wait until none is left."""
+    deadline = time.monotonic() + within_s
+    while left := qemus(place):
+        assert time.monotonic() < deadline, f"QEMU {left} is still there after {within_s:g} s"
+        time.sleep(0.1)

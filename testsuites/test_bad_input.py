@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bad input: exit status 2, a message with cause and remedy, and nothing started or left behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import machines, popcorn, qemus
+
+from popcorn.config import load_machine
+from popcorn.machine.assemble import kernel_files
+from popcorn.plan import make_plan
+
+_SMALL = ("--machine", "small")
+
+
+def _plan(place: Path, change: Callable[[list[dict[str, object]]], None]) -> list[str]:
+    """A plan of two kernels, changed."""
+    document = json.loads(make_plan(load_machine("small"), "0-3;4-7").to_json())
+    change(document["partitions"])
+    path = place / "plan.json"
+    path.write_text(json.dumps(document))
+    return ["--plan", str(path)]
+
+
+def _overlapping(place: Path) -> list[str]:
+    def change(parts: list[dict[str, object]]) -> None:
+        parts[1]["memory"] = [{"start": 0x10000000, "size": 0x10000000, "node": 0}]
+
+    return _plan(place, change)
+
+
+def _unaligned(place: Path) -> list[str]:
+    def change(parts: list[dict[str, object]]) -> None:
+        parts[1]["memory"][0]["start"] += 4096  # type: ignore[index]
+
+    return _plan(place, change)
+
+
+def _typo(place: Path) -> list[str]:
+    path = place / "typo.toml"
+    path.write_text('name = "typo"\nsockets = 1\ncoresss = 4\n\n[[nodes]]\ncpus = "0-3"\nmemory = "2GiB"\n')
+    return ["--machine", str(path)]
+
+
+def _truncated(place: Path) -> list[str]:
+    kernel, _ = kernel_files(make_plan(load_machine("small"), "per-node"))
+    path = place / "vmlinux"
+    path.write_bytes(kernel.vmlinux.read_bytes()[:100_000])
+    return [*_SMALL, "--vmlinux", str(path)]
+
+
+def _foreign(place: Path) -> list[str]:
+    kernel, _ = kernel_files(make_plan(load_machine("small"), "per-node"))
+    content = bytearray(kernel.vmlinux.read_bytes())
+    content[18] = 183  # AArch64
+    path = place / "vmlinux"
+    path.write_bytes(content)
+    return [*_SMALL, "--vmlinux", str(path)]
+
+
+def _no_initrd(place: Path) -> list[str]:
+    return [*_SMALL, "--initrd", str(place / "no-such.cpio")]
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        pytest.param(_overlapping, "overlap", id="overlapping windows"),
+        pytest.param(_unaligned, "align", id="unaligned window"),
+        pytest.param([*_SMALL, "--policy", "0-3;3-7"], "CPU 3", id="a CPU twice"),
+        pytest.param([*_SMALL, "--policy", "0-3;4-9"], "CPU 8", id="a CPU that is not there"),
+        pytest.param([*_SMALL, "--size", "1=100GiB"], "100 GiB", id="memory that does not fit"),
+        pytest.param(["--machine", "smal"], "smal", id="unknown machine"),
+        pytest.param([*_SMALL, "--policy", "per-cor"], "per-cor", id="unknown policy"),
+        pytest.param(_typo, "coresss", id="a typo in TOML"),
+        pytest.param([*_SMALL, "--append", "x" * 2100], "2047", id="a command line that is too long"),
+        pytest.param(_truncated, "vmlinux", id="a truncated vmlinux"),
+        pytest.param(_foreign, "vmlinux", id="a vmlinux of another architecture"),
+        pytest.param(_no_initrd, "no-such.cpio", id="an initrd that is not there"),
+        pytest.param([*_SMALL, "--series", "9.99"], "9.99", id="unknown series"),
+        pytest.param([*_SMALL, "--flavour", "spicy"], "spicy", id="unknown flavour"),
+    ],
+)
+def test_up_refuses(words: list[str] | Callable[[Path], list[str]], cause: str, private_dirs: Path) -> None:
+    arguments = words if isinstance(words, list) else words(private_dirs)
+    done = popcorn("up", *arguments)
+    assert done.returncode == 2, done.stderr
+    assert cause in done.stderr
+    assert "hint:" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert machines() == []
+    assert qemus(private_dirs) == []
+
+
+def test_a_typo_in_toml_is_told_with_its_line(private_dirs: Path) -> None:
+    done = popcorn("plan", *_typo(private_dirs))
+    assert done.returncode == 2
+    assert "typo.toml:3" in done.stderr or "line 3" in done.stderr
