@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from popcorn.build.lint import Finding, added, checkpatch_findings, sparse_findings
-from popcorn.build.objcompare import first_difference
+from popcorn.build.objcompare import compare_builds, first_difference
 from popcorn.build.series import load_series
 from popcorn.build.verify import Check, Verification, record_tested
 
@@ -115,3 +115,27 @@ def test_one_failed_check_fails_the_verification() -> None:
     failed = Check("builds", "0001.patch", False, "", 0.1, False)
     assert Verification("6.12", "6.12.1", "6.12.1", [passed]).passed
     assert not Verification("6.12", "6.12.1", "6.12.1", [passed, failed]).passed
+
+
+def built(directory: Path, value: int) -> Path:
+    """An object directory as the kernel's build leaves it, with one object."""
+    (directory / "arch/x86/kernel").mkdir(parents=True)
+    (directory / "arch/x86/lib").mkdir()
+    (directory / "lib").mkdir()
+    (directory / "arch/x86/kernel/vmlinux.lds").write_text(f"# 1 {value}\nSECTIONS\n")
+    compiled(directory, "a", source("n", value))
+    for archive, members in (("vmlinux.a", ["a.o"]), ("lib/lib.a", []), ("arch/x86/lib/lib.a", [])):
+        subprocess.run(["ar", "rcST", archive, *members], cwd=directory, check=True)
+    return directory
+
+
+def test_object_that_is_not_linked_does_not_count(tmp_path: Path) -> None:
+    one, other = built(tmp_path / "one", 1), built(tmp_path / "other", 1)
+    (one / "stale.o").write_text("of an earlier configuration")
+    compared = compare_builds(one, other)
+    assert (compared.identical, compared.differing) == (1, [])
+
+
+def test_object_that_differs_is_named(tmp_path: Path) -> None:
+    compared = compare_builds(built(tmp_path / "one", 1), built(tmp_path / "other", 2))
+    assert compared.differing == ["a.o: bytes of section .text differ"]

@@ -17,6 +17,8 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
+from popcorn.process import run
+
 _ALLOC = 0x2
 
 
@@ -106,13 +108,11 @@ def _relocations(table: Any, sections: list[Any]) -> list[tuple[Any, ...]]:
 
 
 def _object_files(objects: Path) -> dict[str, Path]:
-    # vmlinux.o and the .tmp_ files are all objects linked together: symbol names again, nothing new.
-    found = {path.relative_to(objects).as_posix(): path for path in objects.rglob("*.o") if path.is_file()}
-    return {
-        name: path
-        for name, path in found.items()
-        if name != "vmlinux.o" and not path.name.startswith(".") and not name.startswith(("scripts/", "tools/"))
-    }
+    # What lies in the directory may be of an earlier configuration; the archives name what was linked.
+    names: list[str] = []
+    for archive in ("vmlinux.a", "lib/lib.a", "arch/x86/lib/lib.a"):
+        names += run(["ar", "t", archive], cwd=objects).stdout.split()
+    return {name: objects / name for name in names}
 
 
 def _linker_script(path: Path) -> list[str]:
