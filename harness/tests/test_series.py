@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -249,6 +250,15 @@ def test_checkout_keeps_author_and_message(work: Path) -> None:
     assert shown.startswith(
         "Somebody <somebody@example.org>\n2023-01-02T03:04:05+01:00\ninit: change line 20\n\nBecause"
     )
+
+
+def test_longer_object_ids_are_no_reason_to_rewrite_a_patch(work: Path, root: Path) -> None:
+    patch = root / "0001-init-change-line-20.patch"
+    shorter = re.sub(r"^index (\w{9})\w*\.\.(\w{9})\w*", r"index \1..\2", patch.read_text(), flags=re.MULTILINE)
+    assert shorter != patch.read_text()
+    patch.write_text(shorter)
+    assert refresh(work).changed == ()
+    assert patch.read_text() == shorter
 
 
 def test_new_commit_becomes_a_new_patch(work: Path, root: Path) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,10 @@ from popcorn.progress import step
 
 # Everything that a configuration or a version of git could change is spelled out.
 _FORMAT = (
-    "format-patch", "--quiet", "--zero-commit", "--no-signature", "--no-numbered", "--full-index",
+    "format-patch", "--quiet", "--zero-commit", "--no-signature", "--no-numbered", "--abbrev=12",
     "--no-thread", "--no-attach", "--no-cover-letter", "--no-base", "--no-notes", "--no-to", "--no-cc",
     "--no-add-header", "--no-renames", "--no-color", "--no-ext-diff", "--no-textconv", "--diff-algorithm=myers",
-    "--no-indent-heuristic", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/",
+    "--indent-heuristic", "--unified=3", "--inter-hunk-context=0", "--src-prefix=a/", "--dst-prefix=b/",
     "--stat=72", "--summary", "--subject-prefix=PATCH", "--suffix=.patch", "--filename-max-length=64",
     "--encode-email-headers",
 )  # fmt: skip
@@ -122,7 +123,7 @@ def _write(series: Series, made: dict[str, bytes]) -> Refreshed:
     changed = []
     for name, content in made.items():
         path = series.dir / name
-        if not path.is_file() or path.read_bytes() != content:
+        if not path.is_file() or _abbreviated(path.read_bytes()) != _abbreviated(content):
             write_atomic(path, content)
             changed.append(name)
     listed = _SERIES_HEAD + "".join(f"{name}\n" for name in made)
@@ -134,3 +135,10 @@ def _write(series: Series, made: dict[str, bytes]) -> Refreshed:
     for name in removed:
         (series.dir / name).unlink()
     return Refreshed(tuple(made), tuple(changed), tuple(removed))
+
+
+def _abbreviated(patch: bytes) -> bytes:
+    # How many digits of an object's id git prints depends on the repository: no reason to rewrite a patch.
+    return re.sub(
+        rb"^index ([0-9a-f]{7})[0-9a-f]*\.\.([0-9a-f]{7})[0-9a-f]*", rb"index \1..\2", patch, flags=re.MULTILINE
+    )
