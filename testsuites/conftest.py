@@ -43,7 +43,8 @@ class Need:
 class Pool:
     """The machine that is up for the tests: one at a time, so that they do not slow each other down."""
 
-    def __init__(self) -> None:
+    def __init__(self, new_run_dir: Callable[[], Path]) -> None:
+        self._new_run_dir = new_run_dir
         self._need: Need | None = None
         self._machine: Machine | None = None
 
@@ -54,7 +55,7 @@ class Pool:
         if self._machine is None:
             plan = make_plan(load_machine(need.machine), need.policy)
             _, files = kernel_files(plan, flavour=need.flavour)
-            self._machine = up(plan, files, name=f"suite-{os.getpid()}", tied=True)
+            self._machine = up(plan, files, name=f"suite-{os.getpid()}", tied=True, run_dir=self._new_run_dir())
             self._need = need
         return self._machine
 
@@ -116,9 +117,9 @@ def _need(item: pytest.Item) -> Need | None:
 
 
 @pytest.fixture(scope="session")
-def pool() -> Iterator[Pool]:
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pool]:
     """The machine of the session's tests."""
-    machines = Pool()
+    machines = Pool(lambda: tmp_path_factory.mktemp("run"))
     yield machines
     machines.close()
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from command import machines, popcorn, qemus
 
 from popcorn.config import load_machine
+from popcorn.dirs import cache_dir
 from popcorn.machine.assemble import kernel_files
 from popcorn.plan import make_plan
 
@@ -92,6 +94,28 @@ def test_up_refuses(words: list[str] | Callable[[Path], list[str]], cause: str, 
     assert cause in done.stderr
     assert "hint:" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+    assert machines() == []
+    assert qemus(private_dirs) == []
+
+
+def test_a_corrupted_kernel_in_the_cache_is_refused(private_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, _ = kernel_files(make_plan(load_machine("small"), "per-node"))
+    cache = private_dirs / "cache"
+    shutil.copytree(kernel.dir, cache / "store" / "kernel" / kernel.dir.name)
+    for ours, theirs in ((cache, cache_dir()), (cache / "store", cache_dir() / "store")):
+        for entry in theirs.iterdir():
+            if not (ours / entry.name).exists():
+                (ours / entry.name).symlink_to(entry)
+    image = cache / "store" / "kernel" / kernel.dir.name / "bzImage"
+    image.chmod(0o644)
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 1
+    image.write_bytes(content)
+    monkeypatch.setenv("POPCORN_CACHE", str(cache))
+    done = popcorn("up", *_SMALL, "--accel", "tcg")
+    assert done.returncode == 2, done.stderr
+    assert "bzImage" in done.stderr
+    assert "hint:" in done.stderr
     assert machines() == []
     assert qemus(private_dirs) == []
 

@@ -40,10 +40,18 @@ def boot_measurements(machine: Machine, wall_s: float) -> list[Measurement]:
         beyond = None
         if status.resident_bytes is not None:
             beyond = status.resident_bytes - status.memory_bytes // PAGE_ARRAY_SHARE
+        # The firmware, and nobody else, started the primary.
+        launched = (
+            {}
+            if status.id == machine.plan.primary.id
+            else {
+                "boot.started": boot.started_s,
+                "boot.early": boot.early_s,
+                "boot.running": boot.running_s,
+            }
+        )
         seconds = {
-            "boot.started": boot.started_s,
-            "boot.early": boot.early_s,
-            "boot.running": boot.running_s,
+            **launched,
             "boot.user": boot.user_s,
             "boot.wall": wall,
             "boot.cpu": sum(cpu_by_cpu.get(cpu, 0.0) for cpu in status.cpus),
