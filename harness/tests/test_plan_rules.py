@@ -42,9 +42,10 @@ def test_a_policy_that_cannot_be_is_refused(policy: str, said: str, hint: str) -
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
-        ({4: 4 * GIB}, "node 1 has 2 GiB, but 4 GiB are asked of it by kernels 4"),
+        ({4: 4 * GIB}, "node 1 has 2 GiB, but 4 GiB are asked of it by kernel 4$"),
+        ({4: 2 * GIB, 5: GIB}, "node 1 has 2 GiB, but 3 GiB are asked of it by kernels 4-5$"),
         ({4: 3 * MIB}, "kernel 4 cannot have 3 MiB"),
-        ({4: 65 * MIB}, "kernel 4 cannot have"),
+        ({4: 65 * MIB}, "kernel 4 cannot have 65 MiB"),
         ({4: 32 * MIB}, "kernel 4 cannot have 32 MiB"),
         ({3: GIB}, "kernel 3, which is not in the plan"),
         ({4: 2 * GIB}, "kernel 5 has 0 bytes of memory"),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+from popcorn import cpulist
 from popcorn.config.machine import FIRST_MIB, Machine
 from popcorn.config.sizes import KIB, MIB, format_size
 from popcorn.errors import UserError
@@ -150,7 +151,7 @@ def _divide(pool: Pool, asked: Mapping[int, int]) -> dict[int, int]:
     if rest < 0:
         raise UserError(
             f"{pool.name} has {format_size(pool.blocks * BLOCK)}, but {format_size(sum(asked.values()) * BLOCK)} "
-            f"are asked of it by kernels {', '.join(map(str, sorted(asked)))}",
+            f"are asked of it by kernel{'s' if len(asked) > 1 else ''} {cpulist.format(sorted(asked))}",
             hint="ask for less with --size",
         )
     others = [kernel for kernel in pool.claims if kernel not in asked]
