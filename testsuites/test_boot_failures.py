@@ -80,10 +80,11 @@ def _kexec(machine: Machine, before: str = "", **changes: str | None) -> tuple[i
     return done.status, done.stdout_text + done.stderr_text
 
 
-def _refused(answer: tuple[int, str], *words: str) -> None:
+def _refused(answer: tuple[int, str], cause: str) -> None:
+    """kexec said no for this cause; it quotes the kernel's, when that one said why."""
     status, said = answer
     assert status != 0, said
-    assert any(word in said for word in words), said
+    assert cause in said, said
 
 
 def _address(machine: Machine, id: int) -> str:
@@ -92,50 +93,51 @@ def _address(machine: Machine, id: int) -> str:
 
 
 def test_kexec_refuses_a_truncated_vmlinux(machine: Machine) -> None:
-    _refused(_kexec(machine, "head -c 100000 /boot/vmlinux >/tmp/short", load="/tmp/short"), "truncated", "/tmp/short")
+    said = _kexec(machine, "head -c 100000 /boot/vmlinux >/tmp/short", load="/tmp/short")
+    _refused(said, "/tmp/short is truncated: segment 0 needs")
 
 
 def test_kexec_refuses_a_vmlinux_for_another_architecture(machine: Machine) -> None:
     # e_machine is at offset 18 (ELF); 183 is AArch64.
     change = "cp /boot/vmlinux /tmp/arm; printf '\\267\\000' | dd of=/tmp/arm bs=1 seek=18 conv=notrunc 2>/dev/null"
-    _refused(_kexec(machine, change + "; true", load="/tmp/arm"), "x86-64", "x86_64", "architecture", "machine")
+    _refused(_kexec(machine, change + "; true", load="/tmp/arm"), "expected x86-64 (62), found ELF machine 183")
 
 
 def test_kexec_refuses_an_initrd_that_is_not_there(machine: Machine) -> None:
-    _refused(_kexec(machine, initrd="/boot/no-such.cpio"), "/boot/no-such.cpio")
+    _refused(_kexec(machine, initrd="/boot/no-such.cpio"), "cannot open initrd /boot/no-such.cpio: No such file")
 
 
 def test_a_command_line_over_the_kernels_limit_is_refused(machine: Machine) -> None:
-    _refused(_kexec(machine, **{"command-line": "x" * 2100}), "too long")
+    _refused(_kexec(machine, **{"command-line": "x" * 2100}), "command line of 2100 bytes is too long")
 
 
 def test_memory_of_a_live_kernel_is_refused(machine: Machine) -> None:
     _park(machine)
-    _refused(_kexec(machine, address=_address(machine, _NEIGHBOUR)), "in use", "live", "owned", "kernel")
+    _refused(_kexec(machine, address=_address(machine, _NEIGHBOUR)), f"is memory of kernel {_NEIGHBOUR}")
 
 
 def test_memory_of_the_primary_is_refused(machine: Machine) -> None:
     _park(machine)
-    _refused(_kexec(machine, address="0x2000000+0x8000000"), "in use", "live", "owned", "kernel")
+    _refused(_kexec(machine, address="0x2000000+0x8000000"), "0x2000000+0x8000000 is memory of this kernel")
 
 
 def test_memory_that_the_machine_does_not_have_is_refused(machine: Machine) -> None:
     _park(machine)
-    _refused(_kexec(machine, address="0x8000000000+0x10000000"), "RAM", "memory", "machine")
+    _refused(_kexec(machine, address="0x8000000000+0x10000000"), "0x8000000000+0x10000000 is not RAM of this machine")
 
 
 def test_a_cpu_of_a_live_kernel_is_refused(machine: Machine) -> None:
     _park(machine)
-    _refused(_kexec(machine, boot=f"{_VICTIM},{_NEIGHBOUR}"), "in use", "busy", "CPU")
+    _refused(_kexec(machine, boot=f"{_VICTIM},{_NEIGHBOUR}"), f"CPU {_NEIGHBOUR} is in use by kernel {_NEIGHBOUR}")
 
 
 def test_a_cpu_that_the_machine_does_not_have_is_refused(machine: Machine) -> None:
     _park(machine)
-    _refused(_kexec(machine, boot=f"{_VICTIM},40"), "CPU")
+    _refused(_kexec(machine, boot=f"{_VICTIM},40"), "there is no CPU 40")
 
 
 def test_a_running_kernel_is_not_loaded_over(machine: Machine) -> None:
-    _refused(_kexec(machine), "in use", "busy", "running")
+    _refused(_kexec(machine), f"kernel {_VICTIM} is running")
     assert _status(machine, _VICTIM).state == "running"
 
 
