@@ -11,13 +11,16 @@ import pytest
 from conftest import Pool
 
 from popcorn import cpulist
-from popcorn.machine.machine import Machine
+from popcorn.errors import GuestError
+from popcorn.machine.machine import Machine, recorded_events
 from popcorn.machine.status import KernelStatus
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 
 _VICTIM, _NEIGHBOUR = 3, 4
 _DEADLINE_S = 60.0
+# A client looks twice (LOOK_MS in vty-line.h) before it says that a kernel has ended.
+_NOTICED_S = 2.0
 
 
 @pytest.fixture(autouse=True)
@@ -173,3 +176,20 @@ def test_a_secondary_that_ends_leaves_the_machine_alone_and_starts_again_in_plac
     _start_again(machine)
     assert _status(machine, _VICTIM).generation == generation + 1
     assert machine.exec(_VICTIM, ["sh", "-c", "exit 5"], timeout_s=60).status == 5
+
+
+@pytest.mark.parametrize(
+    ("order", "told"),
+    [("exec /bin/busybox poweroff -f", "it has parked"), ("echo c >/proc/sysrq-trigger", "it is dead")],
+)
+def test_a_command_in_a_kernel_that_ends_is_given_up_soon(machine: Machine, order: str, told: str) -> None:
+    began = time.time()
+    assert machine.exec(_VICTIM, ["true"], timeout_s=60).status == 0
+    usual_s = time.time() - began
+    with pytest.raises(GuestError, match=told):
+        machine.exec(_VICTIM, ["sh", "-c", f"(sleep 1; {order}) & sleep 600"], timeout_s=_DEADLINE_S)
+    returned = time.time()
+    ends = [event for event in recorded_events(machine.run_dir) if event.get("state") in ("parked", "dead")]
+    assert ends[-1]["kernel"] == _VICTIM
+    # What a command costs anyway, twice: this host may be busy.
+    assert returned - float(str(ends[-1]["t"])) < _NOTICED_S + 2 * usual_s

@@ -87,8 +87,25 @@ def vty_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("vty") / "popcorn-vty"
     sources = sorted(PROGRAMS.glob("*.c"))
     compiler = shutil.which("gcc") or pytest.skip("needs gcc")
-    subprocess.run([compiler, "-O1", "-Wall", "-Wextra", "-Werror", "-o", program, *sources], check=True)
+    flags = ["-O1", "-Wall", "-Wextra", "-Werror", f'-DKERNELS="{program.with_name("kernels")}"']
+    subprocess.run([compiler, *flags, "-o", program, *sources], check=True)
     return program
+
+
+@pytest.fixture
+def kernels(vty_program: Path) -> Iterator[Path]:
+    """What the program takes for /proc/popcorn/kernels; kernel 7 runs."""
+    path = vty_program.with_name("kernels")
+    write_kernel(path, "running", generation=1)
+    yield path
+    path.unlink()
+
+
+def write_kernel(path: Path, state: str, *, generation: int) -> None:
+    """Let kernel 7 be in a state."""
+    written = path.with_suffix(".new")
+    written.write_text(f"ID STATE STAGE GENERATION\n17 dead none 9\n7 {state} user {generation}\n")
+    written.replace(path)
 
 
 @pytest.fixture
@@ -254,3 +271,69 @@ def test_a_kernel_without_a_line_is_told(vty_program: Path) -> None:
     done = subprocess.run([vty_program, "exec", "4711", "--", "true"], capture_output=True, check=False)
     assert done.returncode == 125
     assert b"kernel 4711: /dev/vty4711" in done.stderr
+
+
+def ended(client: subprocess.Popen[bytes]) -> str:
+    """What the client says when it has ended because the line is of no use any more."""
+    _, said = client.communicate(timeout=DEADLINE_S)
+    assert client.returncode == 125
+    return said.decode()
+
+
+@pytest.mark.parametrize(
+    ("state", "generation", "told"),
+    [("parked", 1, "it has parked"), ("dead", 1, "it is dead"), ("running", 2, "it was started anew")],
+)
+def test_a_kernel_that_ends_while_a_command_runs_is_told(
+    line: Line, kernels: Path, state: str, generation: int, told: str
+) -> None:
+    client = subprocess.Popen(
+        line.argv("7", "--", "sh", "-c", "echo $$; sleep 100"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert client.stdout is not None
+    pid = int(client.stdout.readline())
+    write_kernel(kernels, state, generation=generation)
+    assert ended(client) == f"popcorn-vty: kernel 7: {told}\n"
+    os.kill(pid, signal.SIGKILL)
+
+
+def test_a_kernel_that_ends_before_its_shell_answers_is_told(silent_line: Line, kernels: Path) -> None:
+    client = subprocess.Popen(silent_line.argv("7", "--", "true"), stderr=subprocess.PIPE)
+    with open(silent_line.far_path, encoding="ascii") as typed:
+        assert "popcorn-vty serve" in typed.readline()
+    write_kernel(kernels, "dead", generation=1)
+    assert ended(client) == "popcorn-vty: kernel 7: it is dead\n"
+
+
+def test_a_kernel_that_ended_before_is_told(silent_line: Line, kernels: Path) -> None:
+    write_kernel(kernels, "parked", generation=1)
+    done = silent_line.exec("7", "--", "true")
+    assert (done.returncode, done.stderr) == (125, b"popcorn-vty: kernel 7: it has parked\n")
+
+
+def test_what_a_kernel_wrote_before_its_end_arrives(line: Line, kernels: Path) -> None:
+    write_kernel(kernels, "parked", generation=1)
+    parked = kernels.rename(kernels.with_name("parked"))
+    write_kernel(kernels, "running", generation=1)
+    script = f"mv {parked} {kernels}; sleep 0.2; head -c 20000 /dev/zero; sleep 100"
+    client = subprocess.Popen(line.argv("7", "--", "sh", "-c", script), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    printed, _ = client.communicate(timeout=DEADLINE_S)
+    assert printed == bytes(20000)
+
+
+def test_a_session_on_a_kernel_that_ends_is_closed(line: Line, kernels: Path) -> None:
+    client = subprocess.Popen(
+        [line.program, "connect", "--device", line.near_path, "7"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert client.stdin is not None
+    assert client.stdout is not None
+    client.stdin.write(b"echo $((6*7))\n")
+    client.stdin.flush()
+    while b"42" not in client.stdout.readline():
+        pass
+    write_kernel(kernels, "dead", generation=1)
+    client.wait(DEADLINE_S)
+    assert ended(client) == "popcorn-vty: kernel 7: it is dead\n"

@@ -54,28 +54,34 @@ static bool typed(int line, const char *data, size_t len, char *before)
 	return true;
 }
 
-static void relay(int line)
+/* Returns why the kernel can say no more, or NULL. */
+static const char *relay(int line, const char *id)
 {
 	char data[512], before = '\n';
+	const char *ended;
 	struct pollfd fds[2] = { { 0, POLLIN, 0 }, { line, POLLIN, 0 } };
 
 	for (;;) {
 		ssize_t n;
 
-		if (poll(fds, 2, -1) < 0 && errno != EINTR)
-			return;
+		if (poll(fds, 2, LOOK_MS) < 0 && errno != EINTR)
+			return NULL;
 		if (fds[1].revents) {
 			n = read(line, data, sizeof(data));
 			if (!n || (n < 0 && errno != EAGAIN))
-				return;
+				return NULL;
 			if (n > 0 && put(1, data, n))
-				return;
+				return NULL;
 		}
 		if (fds[0].revents) {
 			n = read(0, data, sizeof(data));
 			if (n <= 0 || !typed(line, data, n, &before))
-				return;
+				return NULL;
 		}
+		/* What it said before its end comes first. */
+		ended = kernel_ended(id);
+		if (ended && !fds[1].revents)
+			return ended;
 	}
 }
 
@@ -85,7 +91,7 @@ int vty_connect(int argc, char **argv)
 		{ "device", required_argument, NULL, 'd' },
 		{ 0 }
 	};
-	const char *device = NULL;
+	const char *device = NULL, *ended;
 	struct termios saved;
 	int line, option, terminal;
 
@@ -108,10 +114,13 @@ int vty_connect(int argc, char **argv)
 			argv[optind]);
 	}
 	put(line, "\025\n", 2);
-	relay(line);
+	ended = relay(line, argv[optind]);
 	if (terminal) {
 		tcsetattr(0, TCSANOW, &saved);
 		dprintf(2, "\nconnection closed\n");
 	}
-	return 0;
+	if (!ended)
+		return 0;
+	dprintf(2, "popcorn-vty: kernel %s: %s\n", argv[optind], ended);
+	return EXIT_PROTOCOL;
 }

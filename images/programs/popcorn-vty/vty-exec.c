@@ -91,12 +91,12 @@ static int shake_hands(struct client *c, int connect_s)
 		now = now_ms();
 		if (caught)
 			return 128 + caught;
+		ended = kernel_ended(c->id);
+		if (ended)
+			return fail(c, ended);
 		if (now >= deadline)
 			return fail(c, "no shell answers on its line");
 		if (now >= next && line_idle(&c->line)) {
-			ended = kernel_ended(c->id);
-			if (ended)
-				return fail(c, ended);
 			/*
 			 * That was not enough: ^C ends what runs there.  A
 			 * shell drops a line that comes together with it.
@@ -114,6 +114,8 @@ static int shake_hands(struct client *c, int connect_s)
 		if (line_flush(&c->line))
 			return fail(c, strerror(errno));
 		wait = (next < deadline ? next : deadline) - now;
+		if (wait > LOOK_MS)
+			wait = LOOK_MS;
 		if (!line_idle(&c->line)) {
 			pfd.events |= POLLOUT;
 			if (wait > RETRY_MS || wait <= 0)
@@ -218,6 +220,7 @@ static int converse(struct client *c, int timeout_s)
 		bool full = c->sink_done < c->sink_len;
 		struct pollfd fds[3];
 		long long wait;
+		int n;
 
 		now = now_ms();
 		if (caught)
@@ -238,9 +241,6 @@ static int converse(struct client *c, int timeout_s)
 		if (!c->asked && !c->quitting)
 			queue_command(c);
 		if (now >= c->ping) {
-			ended = kernel_ended(c->id);
-			if (ended)
-				return fail(c, ended);
 			if (line_can_queue(&c->line))
 				line_queue(&c->line, FRAME_PING, "", 0);
 			c->ping = now + PING_MS;
@@ -251,6 +251,8 @@ static int converse(struct client *c, int timeout_s)
 			continue;
 
 		wait = c->ping - now;
+		if (wait > LOOK_MS)
+			wait = LOOK_MS;
 		if (deadline && !c->quitting && deadline - now < wait)
 			wait = deadline - now;
 		if (!line_idle(&c->line) && wait > RETRY_MS)
@@ -273,8 +275,12 @@ static int converse(struct client *c, int timeout_s)
 				drain_sink(c);
 			continue;
 		}
-		if (line_fill(&c->line) < 0)
+		n = line_fill(&c->line);
+		if (n < 0)
 			return fail(c, "its line was hung up");
+		ended = kernel_ended(c->id);
+		if (!n && ended)
+			return fail(c, ended);
 		while (c->result < 0 && c->sink_done == c->sink_len) {
 			enum line_event event = line_next(&c->line, &frame);
 
@@ -295,6 +301,8 @@ static int converse(struct client *c, int timeout_s)
 
 static void say_bye(struct client *c)
 {
+	if (kernel_ended(c->id))
+		return;
 	line_queue(&c->line, FRAME_BYE, "", 0);
 	for (int tries = 0; tries < 20; tries++) {
 		struct pollfd pfd = { c->line.fd, POLLOUT, 0 };

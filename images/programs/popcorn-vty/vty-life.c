@@ -9,7 +9,9 @@
 
 #include "vty-line.h"
 
+#ifndef KERNELS			/* tests play them */
 #define KERNELS		"/proc/popcorn/kernels"
+#endif
 
 /*
  * Look at the line "ID STATE STAGE GENERATION ..." of a kernel.  Returns false
@@ -46,11 +48,10 @@ static bool look(const char *id, char state[16], unsigned int *generation)
 }
 
 /*
- * Say why nothing more is to be expected from kernel @id, or return NULL.
- * What it was at the first call, it must remain: a successor of the same id
- * knows nothing of this session.
+ * What the kernel was at the first call, it must remain: a successor of the
+ * same id knows nothing of this session.
  */
-const char *kernel_ended(const char *id)
+static const char *end_of(const char *id)
 {
 	static unsigned int first_generation;
 	unsigned int generation;
@@ -68,4 +69,27 @@ const char *kernel_ended(const char *id)
 		return "it was started anew";
 	first_generation = generation;
 	return NULL;
+}
+
+/*
+ * Say why nothing more is to be expected from kernel @id, or return NULL.
+ *
+ * Ask as often as you like, and at least once in LOOK_MS: so often it looks.
+ * What a kernel wrote last may still be on its way when its end is seen, so
+ * that this is told one look later; unless it had ended before the first.
+ */
+const char *kernel_ended(const char *id)
+{
+	static const char *seen, *told;
+	static long long next;
+	long long now = now_ms();
+
+	if (!told && now >= next) {
+		if (!next || seen)
+			told = end_of(id);
+		else
+			seen = end_of(id);
+		next = now + LOOK_MS;
+	}
+	return told;
 }

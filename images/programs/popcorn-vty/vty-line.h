@@ -23,6 +23,7 @@
 #define FRAME_DATA	768	/* bytes of payload in one frame */
 #define FRAME_TEXT	(FRAME_DATA / 3 * 4 + TOKEN_LEN + 32)
 
+#define LOOK_MS		800	/* the client looks whether the kernel lives */
 #define PING_MS		5000	/* the client says that it is alive */
 #define SERVE_SILENCE_MS 30000	/* the server gives a silent client up */
 #define CLIENT_SILENCE_MS 60000	/* the client gives a silent server up */
