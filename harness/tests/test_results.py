@@ -12,7 +12,7 @@ from popcorn.config import load_machine
 from popcorn.errors import HostError, UserError
 from popcorn.guest.finished import Finished
 from popcorn.plan import make_plan
-from popcorn.report.page import compare, render
+from popcorn.report.page import benchmarks, compare, render
 from popcorn.run import npb
 from popcorn.run.bootbench import SMP, Boot, order, ratios, spread
 from popcorn.run.manifest import Host, Kernel, Manifest, read_manifest
@@ -131,10 +131,33 @@ def test_the_report_is_one_page_that_loads_nothing() -> None:
 def test_failed_measurements_are_told_and_in_no_average() -> None:
     failed = Measurement("boot.wall", None, "s", 9, "void")
     page = render(_manifest(), [*_boot_results(), failed], "a run")
-    assert "1 measurements are void or failed" in page
+    assert "1 measurement is void or failed" in page
     assert compare(_manifest(), [*_boot_results(), failed], "boot.wall") == compare(
         _manifest(), _boot_results(), "boot.wall"
     )
+
+
+def _answers(*verified: bool) -> list[Measurement]:
+    return [
+        one
+        for kernel, said in enumerate(verified)
+        for one in npb.measurements(npb.NpbAnswer(kernel, "is", "S", said, 1, 0.5, 9.0), f"npb/{kernel}.txt")
+    ]
+
+
+def test_a_benchmark_has_a_row_for_each_kernel_and_counts_what_was_verified() -> None:
+    (found,) = benchmarks([*_boot_results(), *_answers(True, False)])
+    assert (found.name, found.verified) == ("IS class S", 1)
+    assert [(row.kernel, row.time.value, row.rate and row.rate.value) for row in found.rows] == [
+        (0, 0.5, 9.0),
+        (1, None, None),
+    ]
+
+
+def test_the_report_says_how_many_kernels_were_verified_and_leads_to_what_they_said() -> None:
+    page = render(_manifest(), [*_boot_results(), *_answers(True, False)], "a run")
+    assert '<span class="bad">1</span> of 2' in page
+    assert 'href="npb/1.txt"' in page
 
 
 def test_the_last_kernel_is_compared_with_the_second_launched_one() -> None:

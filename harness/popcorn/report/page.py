@@ -23,6 +23,14 @@ from popcorn.run.results import Measurement, read_results
 
 REPORT_FILE = "report.html"
 _STAGES = ("to first C code", "to init", "to userspace ready")
+_OF_THE_MACHINE = {
+    "boot.wall": "from QEMU's start until all kernels were up",
+    "boot.cpu": "CPU time that it took of the host until then",
+}
+_OF_A_KERNEL = {
+    "boot.wall": "time from the start of its CPU to its userspace",
+    "boot.cpu": "CPU time that it took of the host until all were up",
+}
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,28 @@ class Comparison:
     ratio: float
     median: float
     spread: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What one benchmark gave: a row for each kernel that it was tried in."""
+
+    name: str
+    rows: tuple[Row, ...]
+
+    @property
+    def verified(self) -> int:
+        """Kernels whose result passed the benchmark's own verification."""
+        return sum(row.time.status == "ok" for row in self.rows)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kernel's time, and its rate if there is a time."""
+
+    kernel: int
+    time: Measurement
+    rate: Measurement | None
 
 
 def write_report(run_dir: Path) -> Path:
@@ -66,7 +96,9 @@ def render(manifest: Manifest, results: Sequence[Measurement], title: str) -> st
         figures=_figures(results),
         memory=_memory(manifest, results),
         missing=[one for one in results if one.status != "ok"],
-        benchmarks=[one for one in results if one.metric.startswith("npb.")],
+        benchmarks=benchmarks(results),
+        of_the_machine=_OF_THE_MACHINE,
+        of_a_kernel=_OF_A_KERNEL,
     )
 
 
@@ -81,6 +113,22 @@ def compare(manifest: Manifest, results: Sequence[Measurement], metric: str) -> 
     return Comparison(
         metric, early, late, found[late] / found[early], statistics.median(costs), (min(costs), max(costs))
     )
+
+
+def benchmarks(results: Sequence[Measurement]) -> list[Benchmark]:
+    """The NAS benchmarks of a run, by name."""
+    rates = {(one.metric, one.kernel): one for one in results if one.metric.endswith(".rate")}
+    rows: dict[str, list[Row]] = {}
+    for one in results:
+        if one.metric.startswith("npb.") and one.metric.endswith(".time") and one.kernel is not None:
+            run = one.metric.removesuffix(".time")
+            rows.setdefault(run, []).append(Row(one.kernel, one, rates.get((f"{run}.rate", one.kernel))))
+    return [Benchmark(_benchmark_name(run), tuple(found)) for run, found in sorted(rows.items())]
+
+
+def _benchmark_name(metric: str) -> str:
+    _, name, size = metric.split(".")[:3]
+    return f"{name.upper()} class {size}"
 
 
 def _figures(results: Sequence[Measurement]) -> list[tuple[str, Markup]]:
@@ -110,7 +158,7 @@ def _figures(results: Sequence[Measurement]) -> list[tuple[str, Markup]]:
         figures.append(("Host memory of an idle secondary beyond its page array", Markup(plots.bars(beyond, "MiB"))))
     for metric in sorted({one.metric for one in results if one.metric.startswith("npb.") and one.status == "ok"}):
         if metric.endswith(".time"):
-            figures.append((f"{metric.removesuffix('.time')}: time", Markup(plots.bars(values(results, metric), "s"))))
+            figures.append((f"{_benchmark_name(metric)}: time", Markup(plots.bars(values(results, metric), "s"))))
     return figures
 
 

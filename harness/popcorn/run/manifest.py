@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -78,7 +79,7 @@ def describe(plan: Plan, kernel: KernelArtifact, accel: str) -> Manifest:
     return Manifest(
         popcorn=__version__,
         commit=_commit(),
-        typed=tuple(sys.argv),
+        typed=_typed(sys.argv),
         begun=time.time(),
         host=_host(),
         qemu=".".join(map(str, qemu.host_version())),
@@ -147,3 +148,8 @@ def _first_value(path: str, name: str, separator: str) -> str:
         return "unknown"
     found = (line.partition(separator) for line in lines)
     return next((value.strip().strip('"') for key, _, value in found if key.strip() == name), "unknown")
+
+
+def _typed(argv: Sequence[str]) -> tuple[str, ...]:
+    """What the user typed: `popcorn` and not the file that it led to."""
+    return ("popcorn", *argv[1:]) if Path(argv[0]).name == "__main__.py" else tuple(argv)
