@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from popcorn import hostpackages
-from popcorn.config.sizes import GIB, format_size
+from popcorn.config.sizes import GIB, MIB, format_size
 from popcorn.dirs import cache_dir, runs_dir, runtime_dir
 from popcorn.errors import PopcornError
 from popcorn.files import tree_size_bytes
@@ -26,6 +26,8 @@ OK, WARN, BAD = "ok", "warn", "bad"
 _ENOUGH_MEMORY = 4 * GIB
 # Sources, a build directory and the artifacts of both.
 _ENOUGH_DISK = 6 * GIB
+# A machine's initrd, with the kernel that its primary starts.
+_ENOUGH_RUNTIME = 128 * MIB
 
 
 @dataclass(frozen=True)
@@ -40,10 +42,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """All findings, and how much the caches take (path, bytes)."""
+    """All findings, and how much the caches and the runs take (path, bytes)."""
 
     findings: tuple[Finding, ...]
     caches: tuple[tuple[Path, int], ...]
+    runs: tuple[Path, int]
 
     @property
     def healthy(self) -> bool:
@@ -55,6 +58,7 @@ class Report:
             "healthy": self.healthy,
             "findings": [asdict(finding) for finding in self.findings],
             "caches": [{"path": str(path), "bytes": size} for path, size in self.caches],
+            "runs": {"path": str(self.runs[0]), "bytes": self.runs[1]},
         }
 
 
@@ -67,7 +71,7 @@ def examine() -> Report:
             findings.extend(look())
         except PopcornError as error:
             findings.append(Finding(look.__name__.strip("_"), BAD, str(error), error.hint))
-    return Report(tuple(findings), tuple(_caches()))
+    return Report(tuple(findings), tuple(_caches()), (runs_dir(), tree_size_bytes(runs_dir())))
 
 
 def _system() -> Iterator[Finding]:
@@ -87,13 +91,15 @@ def _packages() -> Iterator[Finding]:
     absent = [package for package in hostpackages.PACKAGES if not package.is_there]
     if not absent:
         yield Finding("packages", OK, "everything is installed")
-    for package in absent:
-        yield Finding(
-            f"package {package.name}",
-            BAD if package.required else WARN,
-            f"missing ({package.purpose})",
-            hostpackages.install_line([package]),
-        )
+    required = [package for package in absent if package.required]
+    if required:
+        names = ", ".join(package.name for package in required)
+        hint = f"the verbs that need them install them; by hand, as root: {hostpackages.install_line(required)}"
+        yield Finding("packages", BAD, f"missing: {names}", hint)
+    wanted = [package for package in absent if not package.required]
+    if wanted:
+        names = ", ".join(f"{package.name} ({package.purpose})" for package in wanted)
+        yield Finding("more packages", WARN, f"would be good to have: {names}", hostpackages.install_line(wanted))
 
 
 def _qemu() -> Iterator[Finding]:
@@ -149,14 +155,19 @@ def _disk() -> Iterator[Finding]:
             yield Finding(f"disk for {name}", WARN, detail, hint)
         else:
             yield Finding(f"disk for {name}", OK, detail)
-    yield Finding("sockets", OK, f"in {runtime_dir()}")
+    free = shutil.disk_usage(runtime_dir()).free
+    detail = f"{format_size(free)} free at {runtime_dir()} for sockets and the initrds of machines that are up"
+    if free < _ENOUGH_RUNTIME:
+        hint = f"a machine wants {format_size(_ENOUGH_RUNTIME)}; set XDG_RUNTIME_DIR to a private directory elsewhere"
+        yield Finding("disk for sockets", WARN, detail, hint)
+    else:
+        yield Finding("disk for sockets", OK, detail)
 
 
 def _caches() -> Iterator[tuple[Path, int]]:
     for entry in sorted(cache_dir().iterdir()):
         if entry.is_dir():
             yield entry, tree_size_bytes(entry)
-    yield runs_dir(), tree_size_bytes(runs_dir())
 
 
 def _distribution() -> str:

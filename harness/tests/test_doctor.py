@@ -40,7 +40,7 @@ def test_a_missing_package_is_bad_and_told_with_the_command_that_installs_it(
 ) -> None:
     absent = HostPackage("libfoo-dev", "foo", frozenset(), headers=("no/foo.h",))
     monkeypatch.setattr(hostpackages, "PACKAGES", (absent,))
-    assert state("package libfoo-dev")[0] == BAD
+    assert state("packages") == (BAD, "missing: libfoo-dev")
     assert ended(["doctor"]) == 3
     assert "apt-get install -y --no-install-recommends libfoo-dev" in capsys.readouterr().out
 
@@ -48,7 +48,7 @@ def test_a_missing_package_is_bad_and_told_with_the_command_that_installs_it(
 def test_a_missing_package_that_is_only_wanted_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     absent = HostPackage("foo", "speed", frozenset(), programs=("no-such-program",), required=False)
     monkeypatch.setattr(hostpackages, "PACKAGES", (absent,))
-    assert state("package foo")[0] == WARN
+    assert state("more packages") == (WARN, "would be good to have: foo (speed)")
 
 
 def test_a_kvm_device_that_no_kernel_was_booted_on_proves_nothing(tmp_path: Path) -> None:
@@ -81,4 +81,5 @@ def test_the_caches_are_listed_with_their_sizes(capsys: Capture) -> None:
     document = json.loads(capsys.readouterr().out)
     sizes = {Path(entry["path"]).name: entry["bytes"] for entry in document["caches"]}
     assert sizes["sources"] >= 3_000_000
+    assert Path(document["runs"]["path"]).name not in sizes
     assert {finding["name"] for finding in document["findings"]} >= {"host", "qemu", "kvm", "memory", "disk for cache"}

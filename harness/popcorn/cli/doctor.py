@@ -30,7 +30,11 @@ def doctor(as_json: bool) -> None:
             click.echo(f"{state}  {finding.name.ljust(width)}  {finding.detail}")
             if finding.hint and finding.state != "ok":
                 click.echo(f"      {' ' * width}  → {finding.hint}")
-        click.echo("\ncaches, which can be deleted when no machine is up:")
-        for path, size_bytes in report.caches:
-            click.echo(f"  {format_size(size_bytes).rjust(12)}  {path}")
+        for title, places in (
+            ("caches, which are made again when they are deleted (not while a machine is up):", report.caches),
+            ("what was recorded of runs, which is not:", [report.runs]),
+        ):
+            click.echo(f"\n{title}")
+            for path, size_bytes in places:
+                click.echo(f"  {format_size(size_bytes).rjust(12)}  {path}")
     sys.exit(0 if report.healthy else 3)
