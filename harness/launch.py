@@ -20,6 +20,9 @@ from pathlib import Path
 HARNESS = Path(__file__).resolve().parent
 PYPROJECT = HARNESS.parent / "pyproject.toml"
 
+# Measured: 350 MiB, and what pip needs meanwhile.
+_ENVIRONMENT_BYTES = 512 << 20
+
 
 def main() -> None:
     """Become ``python -m popcorn`` in the environment."""
@@ -79,8 +82,10 @@ def _is_whole(place: Path) -> bool:
 
 def _make(place: Path, requirements: list[str]) -> None:
     from popcorn import hostpackages
+    from popcorn.build.disk import need_free_space
     from popcorn.errors import HostError
 
+    need_free_space(place.parent, _ENVIRONMENT_BYTES, "making the Python environment")
     hostpackages.ensure("launch")
     # What a killed predecessor left; the lock says that nobody is at work on it.
     for stale in place.parent.glob("*.part"):

@@ -74,7 +74,7 @@ def from_os_error(error: OSError) -> PopcornError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             f"no space left on the disk{where}",
-            hint="`popcorn doctor` shows how much the caches take and where they are; "
-            "POPCORN_CACHE and POPCORN_RUNS move them elsewhere",
+            hint="`popcorn doctor` shows the places that Popcorn writes to and what they take; "
+            "POPCORN_CACHE, POPCORN_RUNS and XDG_RUNTIME_DIR move them elsewhere",
         )
     return HostError(f"{error.strerror or error}{where}")

@@ -125,7 +125,8 @@ def failure(done: Completed, log: Path | None = None) -> HostError | DiskFullErr
     if any("No space left on device" in line for line in output):
         return DiskFullError(
             f"the disk is full: {shown(done.argv)} failed{said}{_where(log)}",
-            hint="free some space; `popcorn doctor` shows the caches and their sizes",
+            hint="free some space (`popcorn doctor` shows the caches and their sizes), or set POPCORN_CACHE to a "
+            "directory on a larger disk",
         )
     status = (
         f"was killed by {signal.Signals(-done.returncode).name}"

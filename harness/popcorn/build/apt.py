@@ -13,6 +13,7 @@ import re
 import time
 from pathlib import Path
 
+from popcorn.build.disk import disk_full
 from popcorn.build.store import locked
 from popcorn.dirs import cache_dir
 from popcorn.errors import HostError, UserError
@@ -22,6 +23,8 @@ from popcorn.progress import step
 
 _DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _FRESH_S = 12 * 3600
+# strerror(ENOSPC), and what apt says when it looked before.
+_NO_ROOM = re.compile(r"No space left on device|enough free space in")
 
 
 class NoSuchPackageError(UserError):
@@ -42,6 +45,7 @@ def download_deb(package: str, into: Path) -> Path:
         attempt = _apt_get(["download", package], [], into)
         if attempt.returncode == 0:
             return _only(into, f"{package}_*.deb")
+        _require_room(attempt, f"download the package {package}")
     # Either the lists are empty, or older than what the mirror still has.
     options = private_lists()
     if _candidate(package, options) is None:
@@ -96,6 +100,8 @@ def private_lists() -> list[str]:
             write_atomic(root / "sources.list", wanted)
             with step("fetching Debian's package lists"):
                 updated = _apt_get(["update"], options, root)
+            # It is content with some of the lists.
+            _require_room(updated, "fetch the package lists")
             if not list((root / "lists").glob("*_Sources*")):
                 _checked(updated, "fetch the package lists", always=True)
             write_atomic(stamp, wanted)
@@ -139,12 +145,18 @@ def _environment() -> dict[str, str]:
 def _checked(done: Completed, purpose: str, *, always: bool = False) -> None:
     if done.returncode == 0 and not always:
         return
+    _require_room(done, purpose)
     errors = [line for line in (done.stderr + done.stdout).splitlines() if line.startswith(("E:", "W:", "Err:"))]
     said = "; ".join(errors[:3]) or f"apt-get ended with status {done.returncode}"
     raise HostError(
         f"apt could not {purpose}: {said}",
         hint="check the network and the package sources of this host, or name what you have with --source",
     )
+
+
+def _require_room(done: Completed, purpose: str) -> None:
+    if _NO_ROOM.search(done.stderr + done.stdout):
+        raise disk_full(cache_dir(), 0, f"apt, asked to {purpose},")
 
 
 def _only(directory: Path, pattern: str) -> Path:

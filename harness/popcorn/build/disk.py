@@ -3,18 +3,25 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from popcorn.errors import DiskFullError
 
 
-def disk_full(path: Path, need_bytes: int, purpose: str) -> DiskFullError:
-    """The error for `purpose` failing in `path`, which needs `need_bytes` (0: not known)."""
+def disk_full(path: Path, need_bytes: int, purpose: str, *, variable: str = "POPCORN_CACHE") -> DiskFullError:
+    """The error for `purpose` failing in `path`, which needs `need_bytes` (0: not known).
+
+    Args:
+        variable: what moves that place elsewhere.
+    """
     need = f" needs {_shown(need_bytes)} free," if need_bytes else " ran out of space:"
     return DiskFullError(
         f"the disk is full: {purpose}{need} {path} has {_shown(free_bytes(path))}",
-        hint="free some space there (`popcorn doctor` shows the caches), or set POPCORN_CACHE to a directory on a "
+        hint=f"free some space there (`popcorn doctor` shows the caches), or set {variable} to a directory on a "
         "larger disk",
     )
 
@@ -26,10 +33,21 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-def need_free_space(path: Path, need_bytes: int, purpose: str) -> None:
+def need_free_space(path: Path, need_bytes: int, purpose: str, *, variable: str = "POPCORN_CACHE") -> None:
     """Raise DiskFullError unless `need_bytes` are free where `path` is."""
     if free_bytes(path) < need_bytes:
-        raise disk_full(path, need_bytes, purpose)
+        raise disk_full(path, need_bytes, purpose, variable=variable)
+
+
+@contextmanager
+def full_disk_named(path: Path, purpose: str, *, variable: str = "POPCORN_CACHE") -> Iterator[None]:
+    """Where the system only says that a write had no room: raise DiskFullError, which says where, and what helps."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(path, 0, purpose, variable=variable) from error
+        raise
 
 
 def _shown(count_bytes: int) -> str:

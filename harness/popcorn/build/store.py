@@ -9,7 +9,6 @@ its lock is held. Whoever asks for an entry that somebody else is building waits
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from popcorn.build.disk import disk_full, need_free_space
+from popcorn.build.disk import full_disk_named, need_free_space
 from popcorn.dirs import cache_dir
 from popcorn.errors import UserError
 from popcorn.files import sha256_bytes, sha256_file
@@ -111,18 +110,16 @@ def get_or_build(
             check(entry)
             return entry
         sweep_stale(kind)
-        need_free_space(entry.parent, need_bytes, f"building a {kind}")
+        purpose = f"building {kind} {entry.name[:8]}"
+        need_free_space(entry.parent, need_bytes, purpose)
         staging = entry.with_name(entry.name + _STAGING_SUFFIX)
         _remove(staging)
         staging.mkdir()
         try:
-            build(staging)
-            _seal(staging, kind, entry.name, key_inputs)
-            _replace(entry, staging)
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise disk_full(entry.parent, need_bytes, f"building a {kind}") from error
-            raise
+            with full_disk_named(entry.parent, purpose):
+                build(staging)
+                _seal(staging, kind, entry.name, key_inputs)
+                _replace(entry, staging)
         finally:
             _remove(staging)
     return entry

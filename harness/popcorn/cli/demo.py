@@ -42,10 +42,11 @@ def demo(name: str, machine: str, policy: str, benchmark: str, size: str, series
     plan = make_plan(load_machine(machine), policy)
     hostpackages.ensure("demo")
     from popcorn.machine.assemble import kernel_files
-    from popcorn.machine.limits import warn_of_scarce_memory
+    from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
     from popcorn.report.page import write_report
     from popcorn.run.recorded import recorded_run
 
+    require_room_to_record()
     warn_of_scarce_memory(plan)
     kernel, files = kernel_files(plan, series=series)
     with recorded_run(plan, kernel, files, name=name, purpose="demo", accel=_accel(accel)) as run:

@@ -67,8 +67,9 @@ def up(
     plan = chosen_plan(**options)
     hostpackages.ensure("up")
     from popcorn.machine.assemble import kernel_files
-    from popcorn.machine.limits import warn_of_scarce_memory
+    from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
 
+    require_room_to_record(run_dir)
     warn_of_scarce_memory(plan)
     kernel, files = kernel_files(
         plan, series=series, flavour=flavour, source=source, vmlinux=vmlinux, secondary_initrd=initrd

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popcorn import cpulist, progress
-from popcorn.errors import GuestError
+from popcorn.errors import GuestError, HostError
 from popcorn.machine.control import ask
 from popcorn.machine.layout import NotFormattedError, Region, Slot, unknown_slot
+from popcorn.machine.limits import require_room_to_record
 
 if TYPE_CHECKING:
     from popcorn.machine.machine import Machine
@@ -80,6 +81,8 @@ def await_kernels(machine: Machine, ids: Iterable[int] | None = None, *, stall_s
     Raises:
         GuestError: one got stuck, died or could not be launched.
         MachineLostError: QEMU ended.
+        DiskFullError: there is no room for what they say.
+        HostError: it cannot be recorded for another reason.
     """
     wanted = list(ids) if ids is not None else [partition.id for partition in machine.plan.partitions]
     region = machine.region()
@@ -91,7 +94,7 @@ def await_kernels(machine: Machine, ids: Iterable[int] | None = None, *, stall_s
             step.update(f"{len(wanted) - len(pending)}/{len(wanted)} up")
             if not pending:
                 # The recorder looks once more, so that the figures are complete.
-                ask(machine.record, "status")
+                _require_recorder(machine, str(ask(machine.record, "status")["trouble"]))
                 return
             if not machine.alive():
                 raise machine.lost()
@@ -160,6 +163,15 @@ def _slots(region: Region, ids: Sequence[int]) -> list[Slot]:
     except NotFormattedError:
         return [unknown_slot(id) for id in ids]
     return [region.slot(id) for id in ids]
+
+
+def _require_recorder(machine: Machine, trouble: str) -> None:
+    if trouble:
+        require_room_to_record(machine.run_dir)
+        raise HostError(
+            f"the machine {machine.name!r} is not recorded: {trouble}",
+            hint=f"its supervisor's log is {machine.run_dir / 'supervisor.log'}",
+        )
 
 
 def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot]) -> None:

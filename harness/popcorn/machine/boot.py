@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from popcorn.build.disk import full_disk_named
 from popcorn.dirs import runs_dir
 from popcorn.errors import HostError, MachineLostError, PopcornError, UserError
 from popcorn.machine import qemu, registry
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels, await_sshd
+from popcorn.machine.limits import require_room_to_record
 from popcorn.machine.machine import PLAN_FILE, Machine
 from popcorn.machine.supervisor import Launch, node_memory_path
 from popcorn.plan.model import Plan
@@ -65,7 +67,7 @@ def up(
         qemu_options: further words for QEMU's command line.
 
     Raises:
-        UserError: the name is taken, a file is missing, or QEMU cannot be told this.
+        UserError: the name is taken, a file is missing, the disk is full, or QEMU cannot be told this.
         HostError: QEMU is missing, too old or refused to start.
         GuestError: a kernel got stuck or died.
         MachineLostError: QEMU ended.
@@ -108,10 +110,13 @@ def start(
     if not files.kernel.is_file():
         raise UserError(f"there is no kernel {files.kernel}", hint="build it again: `popcorn build`")
     qemu.host_version()
+    require_room_to_record(run_dir)
     chosen = _choose_accel(accel, files)
     claim = registry.claim(name)
+    ours: Path | None = None
     try:
-        folder = (run_dir or new_run_dir(name)).absolute()
+        folder = run_dir.absolute() if run_dir is not None else new_run_dir(name)
+        ours = folder if run_dir is None or not folder.exists() else None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
         if files.header is not None:
@@ -119,7 +124,8 @@ def start(
         initrd = None
         if files.write_initrd is not None:
             initrd = claim.directory / "initrd"
-            files.write_initrd(initrd)
+            with full_disk_named(claim.directory, "writing the initrd", variable="XDG_RUNTIME_DIR"):
+                files.write_initrd(initrd)
         spec = machine_spec(
             plan, name=name, kernel=files.kernel, initrd=initrd, accel=chosen, run_dir=folder, extra=qemu_options
         )
@@ -142,6 +148,9 @@ def start(
         registry.remember_run(name, folder)
     except BaseException:
         registry.discard(name)
+        # QEMU was not started: nothing in it tells anybody anything.
+        if ours is not None:
+            shutil.rmtree(ours, ignore_errors=True)
         raise
     finally:
         # The supervisor holds it now.

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from popcorn import progress
 from popcorn.errors import HostError, MachineLostError, UserError
 from popcorn.machine import registry
 from popcorn.machine.control import ask, open_memory, open_region, open_saved_region
@@ -154,6 +155,8 @@ class Machine:
         if self.record.status == "dead":
             return kernel_statuses(self.plan, region, None, {}, 0.0, self.tsc_khz())
         answer = ask(self.record, "status")
+        if answer["trouble"]:
+            progress.note(f"warning: {answer['trouble']}")
         return kernel_statuses(self.plan, region, self.memory, answer["times"], answer["now"], self.tsc_khz())
 
     def qmp(self) -> Qmp:

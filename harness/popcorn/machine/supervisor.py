@@ -125,6 +125,12 @@ def _tell(lifeline: int, message: dict[str, Any]) -> None:
         return
 
 
+def _complain(text: str) -> None:
+    # The log is on the disk that may be full.
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
 class _Supervisor:
     def __init__(self, launch: Launch, nodes: list[NodeMemory], qemu: subprocess.Popen[bytes], lifeline: int) -> None:
         self.launch = launch
@@ -247,9 +253,9 @@ class _Supervisor:
             return self.recorder.poll()
         except OSError as error:
             # A full disk must not end the machine.
-            self.trouble = f"recording stopped: {error}"
-            print(self.trouble, file=sys.stderr, flush=True)
             self.recorder = None
+            self.trouble = f"recording in {self.run_dir} stopped: {error.strerror}"
+            _complain(self.trouble)
             return False
 
     def _open_recorder(self) -> None:
@@ -267,7 +273,7 @@ class _Supervisor:
             self.recorder = Recorder(region, self.run_dir, begin=self.record.started)
         except (PopcornError, OSError) as error:
             self.trouble = f"nothing is recorded: {error}"
-            print(self.trouble, file=sys.stderr, flush=True)
+            _complain(self.trouble)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -308,7 +314,7 @@ class _Supervisor:
             if self.record.region_size:
                 self._save_region()
         except (PopcornError, OSError) as error:
-            print(f"the last words could not be saved: {error}", file=sys.stderr, flush=True)
+            _complain(f"the last words could not be saved: {error}")
         _tell(self.lifeline, {"event": "failed", "reason": reason})
         if self.wanted_down:
             discard(self.record.name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.machine.arrival import DEFAULT_STALL_S
-from popcorn.machine.boot import AccelChoice, BootFiles, new_run_dir, start
+from popcorn.machine.boot import AccelChoice, BootFiles, start
 from popcorn.machine.machine import Machine
 from popcorn.plan.model import Plan
 from popcorn.run.manifest import describe
@@ -49,15 +49,14 @@ def recorded_run(
     """
     from popcorn.machine.arrival import await_kernels
 
-    run_dir = new_run_dir(name)
-    with start(plan, files, name=name, accel=accel, tied=True, run_dir=run_dir) as machine:
+    with start(plan, files, name=name, accel=accel, tied=True) as machine:
         manifest = describe(plan, kernel, machine.record.accel)
-        manifest.save(run_dir)
-        with Results(run_dir, purpose) as results:
+        manifest.save(machine.run_dir)
+        with Results(machine.run_dir, purpose) as results:
             try:
                 await_kernels(machine, stall_s=stall_s)
                 boot = boot_measurements(machine, time.time() - machine.record.started)
                 results.add(*boot)
                 yield RecordedRun(machine, results, boot)
             finally:
-                manifest.model_copy(update={"ended": time.time()}).save(run_dir)
+                manifest.model_copy(update={"ended": time.time()}).save(machine.run_dir)
