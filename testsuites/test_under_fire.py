@@ -27,7 +27,13 @@ def _await_none_up() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_up_that_is_ended_before_it_finished_leaves_no_qemu(number: signal.Signals, private_dirs: Path) -> None:
-    process = subprocess.Popen([*POPCORN, *_UP], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [*POPCORN, *_UP],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # A script that starts the tests in its background makes them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         deadline = time.monotonic() + _START_S
         while not qemus(private_dirs):

@@ -47,6 +47,8 @@ class Line:
         terminal = os.open(self.far_path, os.O_RDWR | os.O_NOCTTY)
 
         def own_terminal() -> None:
+            # A script that starts the tests in its background makes them ignore ^C, and init does not.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
             os.setsid()
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
