@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +113,10 @@ def import_tree(repository: Path, entries: Iterable[TreeEntry], message: str) ->
     finally:
         said = process.stderr.read().decode(errors="replace")
         status = process.wait()
+        for pipe in (process.stdin, process.stderr):
+            # What was not written has no reader any more.
+            with suppress(BrokenPipeError):
+                pipe.close()
     if status != 0:
         if "No space left" in said:
             raise OSError(28, "No space left on device", str(repository))
