@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An ssh server on loopback that stands in for the primary: it runs commands on this host."""
+"""An ssh server on loopback that stands in for the primary: it runs commands on this host.
+
+The command ``hang-up`` breaks the connection, as a primary does that goes.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,9 @@ def _execute(channel: paramiko.Channel, command: str, path: str) -> None:
     stdin = b""
     while piece := channel.recv(65536):
         stdin += piece
+    if command == "hang-up":
+        channel.get_transport().close()
+        return
     done = subprocess.run(
         ["sh", "-c", command], input=stdin, capture_output=True, check=False, env={"PATH": path}, cwd="/"
     )

@@ -131,7 +131,27 @@ def test_exec_all_as_json_tells_each_kernels_answer(machine: Machine, capfd: pyt
 
 def test_exec_on_a_kernel_that_is_not_there_is_2(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["exec", "3", "--", "true"]) == 2
-    assert "its kernels are 0,4,6" in capfd.readouterr().err
+    assert "the kernels of this machine are 0,4,6" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["one", "--", "true"], "'one' names no kernels"),
+        (["4", "--json", "--", "true"], "'--json' stands where the command begins"),
+        (["4", "-n", "--", "true"], "'-n' stands where the command begins"),
+    ],
+)
+def test_exec_that_is_written_wrongly_is_2(
+    words: list[str], said: str, machine: Machine, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["exec", *words]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_a_primary_that_goes_while_a_command_runs_is_told(machine: Machine) -> None:
+    with pytest.raises(GuestError, match="the connection broke"):
+        machine.exec(0, ["hang-up"])
 
 
 def test_exec_without_a_machine_is_2(capfd: pytest.CaptureFixture[str]) -> None:

@@ -38,8 +38,15 @@ def exec_(
     commands ended with 0, else 1. The words are passed on exactly; for a shell, say
     `popcorn exec ID -- sh -c '...'`.
     """
+    from popcorn.errors import UserError
     from popcorn.machine.machine import attach_up
 
+    if command[0] != "--" and command[0].startswith("-"):
+        raise UserError(
+            f"{command[0]!r} stands where the command begins",
+            hint=f"options go before the kernel: popcorn exec [OPTIONS] {kernels} -- COMMAND…; "
+            "what stands after -- is the command",
+        )
     words = command[1:] if command[0] == "--" else command
     with attach_up(name) as machine:
         wanted = kernel_ids(kernels, machine.record.kernels)

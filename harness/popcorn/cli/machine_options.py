@@ -22,11 +22,17 @@ def kernel_ids(text: str, known: tuple[int, ...]) -> list[int]:
 
     if text == "all":
         return list(known)
-    wanted = list(cpulist.parse(text))
+    hint = f"the kernels of this machine are {cpulist.format(known)}"
+    try:
+        wanted = list(cpulist.parse(text))
+    except UserError as error:
+        raise UserError(
+            f"{text!r} names no kernels: {error}", hint=f"write an id, a list such as 0,8-11, or all; {hint}"
+        ) from error
     unknown = [id for id in wanted if id not in known]
     if unknown:
         raise UserError(
             f"there is no kernel {unknown[0]} in this machine",
-            hint=f"its kernels are {cpulist.format(known)}, or all",
+            hint=hint,
         )
     return wanted

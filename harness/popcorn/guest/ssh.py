@@ -223,7 +223,8 @@ class Primary:
             transport = channel.get_transport()
             if not transport.is_active() and not channel.exit_status_ready():
                 raise paramiko.SSHException("the connection broke")
-        if not channel.exit_status_ready() and not channel.get_transport().is_active():
+        # A broken connection closes its channels, so that theirs is no evidence of an end.
+        if channel.exit_status < 0 and not channel.get_transport().is_active():
             raise paramiko.SSHException("the connection broke")
         status = channel.exit_status if channel.exit_status >= 0 else _SIGNALLED
         return Finished(tuple(argv), status, b"".join(streams["stdout"]), b"".join(streams["stderr"]))
