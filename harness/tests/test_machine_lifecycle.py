@@ -15,6 +15,7 @@ import psutil
 import pytest
 from shared_region import contract_header
 
+from popcorn.cli.main import main
 from popcorn.config import load_machine
 from popcorn.errors import GuestError, HostError, MachineLostError, UserError
 from popcorn.machine import registry
@@ -166,6 +167,21 @@ def test_a_machine_that_ends_by_itself_leaves_a_record_that_tells_why(boot: Boot
     assert [entry.text for entry in dead.log(0)] == ["hello from 0"]
     with pytest.raises(MachineLostError, match="has died"):
         attach_up()
+
+
+def test_a_dead_machine_is_listed_with_the_way_to_be_rid_of_it(boot: Boot, capsys: pytest.CaptureFixture[str]) -> None:
+    with boot("reboots", tied=False) as machine:
+        assert gone(machine.record.qemu_pid)
+        while registry.is_live("default"):
+            time.sleep(0.02)
+    assert main(["ls"]) == 0
+    assert "`popcorn down --name default` takes a dead machine off this list" in capsys.readouterr().err
+    assert main(["ps"]) == 0
+    assert "the machine 'default' has died: the primary rebooted" in capsys.readouterr().err
+    assert main(["down"]) == 0
+    assert "default: was dead: the primary rebooted" in capsys.readouterr().out
+    assert main(["ls"]) == 0
+    assert "no machine is up" in capsys.readouterr().err
 
 
 def test_killing_the_supervisor_kills_qemu_and_is_told(boot: Boot) -> None:

@@ -13,7 +13,8 @@ import click
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def ls(as_json: bool) -> None:
-    """List the machines: those that are up, and those that died."""
+    """List the machines: those that are up, and those that died and were not taken down since."""
+    from popcorn import progress
     from popcorn.cli.table import print_table
     from popcorn.machine import registry
 
@@ -41,3 +42,10 @@ def ls(as_json: bool) -> None:
             for record in records
         ],
     )
+    if not records:
+        progress.note("no machine is up; `popcorn up` starts one")
+    dead = [record.name for record in records if record.status == "dead"]
+    if dead:
+        progress.note(
+            f"`popcorn down --name {dead[0]}` takes a dead machine off this list; what was recorded of it stays"
+        )

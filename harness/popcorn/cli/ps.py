@@ -27,11 +27,15 @@ def ps(name: str, as_json: bool) -> None:
     BEAT is how long ago a kernel's heart was seen to beat, WINDOWS the memory that
     it owns, FREE what it says is free, RESIDENT what the host has given pages to.
     """
+    from popcorn import progress
     from popcorn.cli.table import print_table
     from popcorn.machine.machine import attach
 
     with attach(name) as machine:
         kernels = machine.ps()
+        record = machine.record
+    if record.status == "dead":
+        progress.note(f"the machine {name!r} has died: {record.reason}; its kernels were then:")
     if as_json:
         click.echo(json.dumps([asdict(kernel) for kernel in kernels], indent=2))
     else:
