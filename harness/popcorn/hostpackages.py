@@ -137,7 +137,7 @@ def _root_prefix(*, may_ask: bool) -> list[str] | None:
 
 
 def _install(prefix: Sequence[str], packages: Sequence[HostPackage]) -> None:
-    apt = [*prefix, "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]
+    apt = [*prefix, "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"]
     install = [*apt, "install", "-y", "--no-install-recommends", *[package.name for package in packages]]
     if not any(Path("/var/lib/apt/lists").glob("*_Packages*")):
         _run([*apt, "update"])

@@ -10,6 +10,7 @@ The host key is the one that the harness put into the image, and no other.
 
 from __future__ import annotations
 
+import logging
 import select
 import shlex
 import threading
@@ -42,6 +43,9 @@ _CHUNK_BYTES = 1 << 16
 _SIGNALLED = 255
 
 _IDLE_LIMIT = 4
+
+# What goes wrong is raised as well; the user is told once.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 OnOutput = Callable[[str, bytes], None]
 
