@@ -39,6 +39,7 @@ class Upstream:
 
     version: str
     tarball: str
+    """Its name beside the record, so that a cache can be moved."""
     sha256: str
 
 
@@ -65,7 +66,7 @@ def build_kexec(*, rebuild: bool = False, update: bool = False) -> KexecArtifact
 
     def build(staging: Path) -> None:
         with step(f"building kexec-tools {upstream.version}"):
-            _build(staging, Path(upstream.tarball), patches)
+            _build(staging, _folder() / upstream.tarball, patches)
 
     entry = get_or_build("kexec", inputs, build, rebuild=rebuild, need_bytes=_NEED_BYTES)
     return KexecArtifact(
@@ -78,15 +79,19 @@ def build_kexec(*, rebuild: bool = False, update: bool = False) -> KexecArtifact
     )
 
 
+def _folder() -> Path:
+    return cache_dir() / "source" / "kexec-tools"
+
+
 def _upstream(*, update: bool) -> Upstream:
-    folder = cache_dir() / "source" / "kexec-tools"
+    folder = _folder()
     record = folder / "upstream.json"
     with locked("kexec-source", "another popcorn's download of kexec-tools"):
         try:
             known = Upstream(**json.loads(record.read_text()))
         except (OSError, ValueError, TypeError):
             known = None
-        if known is not None and not Path(known.tarball).is_file():
+        if known is not None and not (_folder() / known.tarball).is_file():
             known = None
         if known is not None and (not update or apt.source_version("kexec-tools") == known.version):
             return known
@@ -97,7 +102,7 @@ def _upstream(*, update: bool) -> Upstream:
         tarballs = [p for p in folder.glob("kexec-tools_*.orig.tar.*") if p.suffix != ".asc"]
         if len(tarballs) != 1:
             raise HostError(f"expected one upstream tarball of kexec-tools in {folder}, found {len(tarballs)}")
-        known = Upstream(version, str(tarballs[0]), sha256_file(tarballs[0]))
+        known = Upstream(version, tarballs[0].name, sha256_file(tarballs[0]))
         write_atomic(record, json.dumps(asdict(known), indent=1) + "\n")
         return known
 
