@@ -92,14 +92,15 @@ def ensure(verb: str) -> None:
     if not absent:
         return
     required = [package for package in absent if package.required]
+    prefix = _root_prefix(may_ask=bool(required))
+    if prefix is None and not required:
+        # `popcorn doctor` tells; every command would be tiresome.
+        return
     for package in absent:
         wanted = "is missing" if package.required else "would be good to have"
         print(f"popcorn: {package.name} {wanted} ({package.purpose})", file=sys.stderr)
-    prefix = _root_prefix(may_ask=bool(required))
     if prefix is None:
-        if required:
-            raise HostError(f"these packages are missing: {_names(required)}", hint=f"as root: {install_line(absent)}")
-        return
+        raise HostError(f"these packages are missing: {_names(required)}", hint=f"as root: {install_line(absent)}")
     try:
         _install(prefix, absent)
     except HostError:

@@ -119,6 +119,17 @@ def test_what_is_only_wanted_stops_nobody(host: Host, monkeypatch: pytest.Monkey
     hostpackages.ensure("build")
 
 
+def test_who_cannot_install_is_not_told_each_time_what_is_only_wanted(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    host.has("needed-program")
+    host.has_apt()
+    hostpackages.ensure("build")
+    assert host.called("install") == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_this_host_is_asked_for_headers_and_static_libraries_too() -> None:
     hostpackages._forget()
     there = HostPackage("x", "x", frozenset(), headers=("no/such/header.h",))
