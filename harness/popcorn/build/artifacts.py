@@ -20,7 +20,7 @@ class KernelArtifact:
     series: str
     flavour: str
     vmlinux: Path
-    """Stripped ELF image, what kexec-popcorn loads for a secondary."""
+    """ELF image without symbols and the linker's padding, what kexec-popcorn loads for a secondary."""
     vmlinux_debug: Path
     """The same image with symbols and debug information."""
     bzimage: Path

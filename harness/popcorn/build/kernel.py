@@ -15,13 +15,13 @@ from popcorn.build.kconfig import configure, fragments, requests_of
 from popcorn.build.series import Series, load_series
 from popcorn.build.source import Base, find_base
 from popcorn.build.store import get_or_build, load_manifest
+from popcorn.build.unpadded import write_unpadded
 from popcorn.build.workspace import workspace
 from popcorn.dirs import cache_dir
 from popcorn.files import sha256_file
-from popcorn.process import run
 from popcorn.progress import step
 
-_RECIPE = 1
+_RECIPE = 2
 """Raise when the way of building changes what is built."""
 
 _ARTIFACT_BYTES = 512 << 20
@@ -97,7 +97,7 @@ def _build(staging: Path, series: Series, flavour: str, base: Base, *, popcorn: 
 def _collect(staging: Path, kbuild: Kbuild, release: str, series: str, flavour: str) -> None:
     built = kbuild.objects
     shutil.copyfile(built / "vmlinux", staging / "vmlinux.debug")
-    run(["objcopy", "--strip-all", built / "vmlinux", staging / "vmlinux"])
+    write_unpadded(built / "vmlinux", staging / "vmlinux")
     shutil.copyfile(built / "arch/x86/boot/bzImage", staging / "bzImage")
     shutil.copyfile(built / ".config", staging / ".config")
     shutil.copyfile(built / "System.map", staging / "System.map")
