@@ -14,7 +14,7 @@ from popcorn.config import Machine, Node, load_machine
 from popcorn.config.sizes import GIB, MIB
 from popcorn.errors import UserError
 from popcorn.plan import Plan, make_plan, validate
-from popcorn.plan.cmdline import foreign_ram
+from popcorn.plan.cmdline import HASH_TABLES, foreign_ram
 from popcorn.plan.memory import region_size
 
 PAPER = load_machine("paper")
@@ -230,12 +230,32 @@ def test_smp_is_plain_linux_whose_console_can_be_recorded() -> None:
 def test_what_every_kernel_is_told_smp_linux_is_told_too() -> None:
     """Else a comparison of the two would compare more than partitions."""
     owned = ("present_mask", "cpu_offset", "no_ipi_broadcast", "apic_extnmi", "panic", "popcorn", "memmap", "console")
+    owned += (*HASH_TABLES, "swiotlb")
 
     def others(policy: str) -> list[set[str]]:
         lines = [partition.cmdline for partition in make_plan(SMALL, policy).partitions]
         return [{word for word in line.split() if word.partition("=")[0] not in owned} for line in lines]
 
     assert len({frozenset(words) for policy in ("smp", "per-core") for words in others(policy)}) == 1
+
+
+def test_hash_tables_are_in_proportion_to_memory_for_smp_linux_as_for_every_kernel() -> None:
+    for policy in ("smp", "per-core"):
+        for partition in make_plan(PAPER, policy).partitions:
+            words = dict(word.split("=", 1) for word in partition.cmdline.split() if "=" in word)
+            for name, bytes_per_entry in HASH_TABLES.items():
+                assert int(words[name]) == partition.memory_bytes // bytes_per_entry
+
+
+def test_what_is_appended_comes_last_and_so_counts() -> None:
+    plan = make_plan(SMALL, "per-core", extra_cmdline="dhash_entries=7")
+    assert all(partition.cmdline.endswith(" dhash_entries=7") for partition in plan.partitions)
+
+
+def test_only_who_may_have_devices_makes_bounce_buffers_for_them() -> None:
+    plan = make_plan(PAPER, "per-core")
+    assert "swiotlb=noforce" not in plan.primary.cmdline.split()
+    assert all("swiotlb=noforce" in partition.cmdline.split() for partition in plan.secondaries)
 
 
 def test_devices_belong_to_the_primary_unless_said_otherwise() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from popcorn import cpulist
 from popcorn.config.machine import Machine
-from popcorn.config.sizes import kernel_size
+from popcorn.config.sizes import KIB, MIB, kernel_size
 from popcorn.plan.model import Window
 from popcorn.plan.policy import Cpus
 
@@ -16,6 +16,10 @@ MAX_BYTES = 2047
 # For kernels of partitions and for SMP Linux alike.  Overwriting translated code is what an
 # emulator does slowest: freeing the init code was more than half of a secondary's boot.
 ALWAYS = ("keep_initmem",)
+
+# Hash tables, with the memory for which a kernel gets an entry. Left alone, Linux makes them for a file server,
+# 8 to 16 times as large, and clears them: memory that the host has to give for good, once for each kernel.
+HASH_TABLES = {"dhash_entries": 128 * KIB, "ihash_entries": 256 * KIB, "thash_entries": MIB}
 
 
 def plan_words(
@@ -49,10 +53,20 @@ def plan_words(
     return words
 
 
-def cmdline(words: Iterable[str], *, primary: bool, extra: str = "") -> str:
-    """A whole command line; the last console is the one that init gets."""
+def cmdline(
+    words: Iterable[str], memory: Iterable[Window], devices: Sequence[str], *, primary: bool, extra: str = ""
+) -> str:
+    """A whole command line; the last console is the one that init gets, and of two equal parameters the last counts.
+
+    Args:
+        words: those of `plan_words`.
+    """
+    size = sum(window.size for window in memory)
+    tables = [f"{name}={size // bytes_per_entry}" for name, bytes_per_entry in HASH_TABLES.items()]
+    # 64 MiB, cleared, for devices that cannot reach all memory: the primary may find such ones.
+    bounce_buffers = [] if primary or devices else ["swiotlb=noforce"]
     consoles = ["console=popcon", "console=ttyS0"] if primary else ["console=popcon"]
-    return " ".join([*words, *ALWAYS, *consoles, *extra.split()])
+    return " ".join([*words, *ALWAYS, *tables, *bounce_buffers, *consoles, *extra.split()])
 
 
 def foreign_ram(machine: Machine, own: Iterable[Window]) -> list[tuple[int, int]]:

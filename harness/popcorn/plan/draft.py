@@ -94,7 +94,7 @@ def complete(draft: PlanDraft) -> Plan:
                 apic_ids=partition.apic_ids or tuple(machine.apic_id(cpu) for cpu in cpus),
                 memory=tuple(windows),
                 devices=partition.devices,
-                cmdline=partition.cmdline or cmdline(words, primary=0 in cpus),
+                cmdline=partition.cmdline or cmdline(words, windows, partition.devices, primary=0 in cpus),
             )
         )
     partitions.sort(key=lambda partition: partition.id)

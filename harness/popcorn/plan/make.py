@@ -54,7 +54,7 @@ def make_plan(
                 apic_ids=tuple(machine.apic_id(cpu) for cpu in cpus),
                 memory=windows[kernel],
                 devices=own_devices,
-                cmdline=cmdline(words, primary=kernel == 0, extra=extra_cmdline),
+                cmdline=cmdline(words, windows[kernel], own_devices, primary=kernel == 0, extra=extra_cmdline),
             )
         )
     plan = Plan(machine=machine, policy=policy, region=region, partitions=tuple(partitions))
