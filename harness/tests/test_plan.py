@@ -197,6 +197,26 @@ def test_the_shared_region_keeps_away_from_where_boot_loaders_put_the_initrd() -
         assert plan.region.end <= 2 * GIB - 256 * MIB
 
 
+@pytest.mark.parametrize("machine", [PAPER, SMALL])
+@pytest.mark.parametrize("memory", ["numa", "flat"])
+def test_no_other_kernel_owns_what_boot_loaders_use_for_the_initrd(machine: Machine, memory: str) -> None:
+    plan = make_plan(machine, "per-core", memory=memory)
+    low_end = max(piece.end for piece in machine.ram if piece.end <= machine.hole.start)
+    for partition in plan.secondaries:
+        assert not any(low_end - 64 * MIB < window.end <= low_end for window in partition.memory)
+
+
+def test_the_room_for_the_initrd_is_part_of_what_the_primary_gets() -> None:
+    plan = make_plan(SMALL, "per-core")
+    assert len(plan.primary.memory) == 2
+    assert plan.partition(1).memory_bytes - 2 * MIB <= plan.primary.memory_bytes + plan.region.size + MIB
+
+
+def test_a_primary_that_is_to_be_tiny_has_no_room_for_the_initrd() -> None:
+    plan = make_plan(SMALL, "0;4", sizes={0: 128 * MIB})
+    assert [window.start for window in plan.primary.memory] == [MIB]
+
+
 def _split(cmdline: str, owned: str) -> list[str]:
     """What a command line says besides what its kernel owns, which comes first."""
     assert cmdline.startswith(owned + " ")

@@ -23,8 +23,10 @@ BLOCK = 2 * MIB
 MIN_PARTITION = 64 * MIB
 MAX_WINDOWS = 16  # POPCORN_MAX_RANGES in popcorn.h
 DEFAULT_REGION = 32 * MIB
-# Boot loaders put the primary's initrd at the end of the RAM below the PCI hole: the shared region keeps away.
+# Boot loaders put the primary's initrd at the end of the RAM below the PCI hole: the shared region keeps away, and
+# the primary gets as much of it there as its own initrd takes at most, so that no other kernel's memory was used.
 INITRD_ROOM = 256 * MIB
+PRIMARY_INITRD = 64 * MIB
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ def windows_of_kernels(
     asked = _asked_of_each_pool(pools, groups, sizes)
     given: dict[int, list[Window]] = {cpus[0]: [] for cpus in groups}
     for pool, asked_blocks in zip(pools, asked, strict=True):
-        for kernel, windows in _cut(pool, _divide(pool, asked_blocks)).items():
+        blocks = _divide(pool, asked_blocks)
+        for_initrd = _initrd_window(machine, pool, blocks)
+        for kernel, windows in _cut(pool, blocks, for_initrd).items():
             given[kernel] += windows
     return {kernel: tuple(_without_first_mib(windows)) for kernel, windows in given.items()}
 
@@ -168,13 +172,25 @@ def _in_proportion(total: int, weights: Sequence[int]) -> list[int]:
     return [right - left for left, right in pairwise(bounds)]
 
 
-def _cut(pool: Pool, blocks: Mapping[int, int]) -> dict[int, list[Window]]:
-    """Give out the pool's memory from its lowest address up, kernels by id."""
-    given: dict[int, list[Window]] = {}
+def _initrd_window(machine: Machine, pool: Pool, blocks: Mapping[int, int]) -> Window | None:
+    """What the primary gets for its initrd, or None if this pool has no such place, or too little for the primary."""
+    enough = PRIMARY_INITRD + region_size(machine.nr_cpus) + MIN_PARTITION
+    low = [window for window in whole_blocks(machine) if window.end <= machine.hole.start]
+    if not low or low[-1] not in pool.windows or blocks.get(0, 0) * BLOCK < enough:
+        return None
+    size = min(PRIMARY_INITRD, low[-1].size)
+    return Window(start=low[-1].end - size, size=size, node=low[-1].node)
+
+
+def _cut(pool: Pool, blocks: Mapping[int, int], for_initrd: Window | None) -> dict[int, list[Window]]:
+    """Give out the pool's memory from its lowest address up, kernels by id; the window for the initrd goes first."""
+    given: dict[int, list[Window]] = {kernel: [] for kernel in blocks}
     left = list(pool.windows)
+    if for_initrd is not None:
+        given[0] = [for_initrd]
+        left = [_without_end(window, for_initrd) for window in left if window != for_initrd]
     for kernel in sorted(blocks):
-        wanted = blocks[kernel] * BLOCK
-        given[kernel] = []
+        wanted = blocks[kernel] * BLOCK - sum(window.size for window in given[kernel])
         while wanted:
             first = left.pop(0)
             size = min(wanted, first.size)
@@ -182,7 +198,24 @@ def _cut(pool: Pool, blocks: Mapping[int, int]) -> dict[int, list[Window]]:
             if size < first.size:
                 left.insert(0, Window(start=first.start + size, size=first.size - size, node=first.node))
             wanted -= size
-    return given
+    return {kernel: _merged(windows) for kernel, windows in given.items()}
+
+
+def _without_end(window: Window, end: Window) -> Window:
+    if window.end != end.end:
+        return window
+    return Window(start=window.start, size=window.size - end.size, node=window.node)
+
+
+def _merged(windows: Iterable[Window]) -> list[Window]:
+    """Windows by address, those of a node that follow each other as one."""
+    merged: list[Window] = []
+    for window in sorted(windows, key=lambda window: window.start):
+        if merged and merged[-1].end == window.start and merged[-1].node == window.node:
+            merged[-1] = Window(start=merged[-1].start, size=merged[-1].size + window.size, node=window.node)
+        else:
+            merged.append(window)
+    return merged
 
 
 def _without_first_mib(windows: Iterable[Window]) -> Iterable[Window]:
