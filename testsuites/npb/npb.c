@@ -5,12 +5,10 @@
  * The number of threads is OMP_NUM_THREADS, or that of the CPUs.  Exits 1
  * when the results are not those of the specification.
  */
-#include <errno.h>
 #include <omp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "npb.h"
 
@@ -35,20 +33,6 @@ void *need_memory(uint64_t bytes)
 	return memory;
 }
 
-/*
- * Threads that wait must sleep: an emulated CPU that spins takes its time
- * from one that works.  The runtime reads its orders before main() is called.
- */
-static void wait_passively(char **argv)
-{
-	const char *threads = getenv("OMP_NUM_THREADS");
-
-	if (getenv("OMP_WAIT_POLICY") || (threads && !strcmp(threads, "1")))
-		return;
-	setenv("OMP_WAIT_POLICY", "passive", 1);
-	execv("/proc/self/exe", argv);
-}
-
 int main(int argc, char **argv)
 {
 	const struct benchmark *benchmark = NULL;
@@ -65,7 +49,6 @@ int main(int argc, char **argv)
 		fprintf(stderr, "npb: no benchmark %s, only is, cg and ft\n", argv[1]);
 		return 2;
 	}
-	wait_passively(argv);
 	if (!benchmark->run(argv[2][0], &result)) {
 		fprintf(stderr, "npb: no class %s, only S, W, A and B\n", argv[2]);
 		return 2;

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiling the static programs that images hold.
 
-Those of `images/programs/` are linked with musl, because every byte of a secondary's image is copied once for each
-kernel. The benchmarks need an OpenMP runtime, which comes with the host's own compiler and libc.
+They are linked with musl, because every byte of a secondary's image is copied once for each kernel. The benchmarks
+bring as much of an OpenMP runtime as they need.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from popcorn.progress import step
 _MUSL = "/usr/lib/x86_64-linux-musl"
 _MUSL_HEADERS = "/usr/include/x86_64-linux-musl"
 _COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-static", "-s", "-Wl,--build-id=none"]
-_SMALL = ["-Os", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
+_COMMON += ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
+_SMALL = ["-Os"]
 # Debian's gcc makes position-independent programs and stack guards by default; musl's objects here have neither.
 _PLAIN = ["-fno-pie", "-no-pie", "-fno-stack-protector"]
-_OPENMP = ["-O2", "-fopenmp"]
+_FAST = ["-O2", "-fopenmp"]
 
 
 def guest_program(name: str) -> Path:
@@ -33,23 +34,24 @@ def guest_program(name: str) -> Path:
 
     Raises HostError when there is no such folder or the compiler fails.
     """
-    folder = source_root() / "images" / "programs" / name
+    return _with_musl(name, source_root() / "images" / "programs" / name, _SMALL)
+
+
+def npb_program() -> Path:
+    """The NAS benchmarks of `testsuites/npb/` as one static program. Raises HostError when the compiler fails."""
+    return _with_musl("npb", source_root() / "testsuites" / "npb", _FAST)
+
+
+def _with_musl(name: str, folder: Path, optimized: list[str]) -> Path:
     musl = debian_files({"musl-dev": {_MUSL: _MUSL, _MUSL_HEADERS: _MUSL_HEADERS}})
     root = musl / "root"
     libraries = root / _MUSL.lstrip("/")
-    flags = [*_COMMON, *_SMALL, *_PLAIN]
+    flags = [*_COMMON, *optimized, *_PLAIN]
     inputs = {"flags": flags, "musl": sha256_file(musl / PACKAGES)}
     before = ["-nostdinc", "-isystem", str(root / _MUSL_HEADERS.lstrip("/")), "-isystem", _compiler_file("include")]
     before += ["-nostdlib", str(libraries / "crt1.o"), str(libraries / "crti.o")]
     after = [str(libraries / "libc.a"), _compiler_file("libgcc.a"), str(libraries / "crtn.o")]
     return _compile(name, folder, inputs, [*flags, *before], after)
-
-
-def npb_program() -> Path:
-    """The NAS benchmarks of `testsuites/npb/` as one static program. Raises HostError when the compiler fails."""
-    flags = [*_COMMON, *_OPENMP]
-    inputs = {"flags": flags, "libraries": [_library_id(name) for name in ("libc.a", "libm.a", "libgomp.a")]}
-    return _compile("npb", source_root() / "testsuites" / "npb", inputs, flags, ["-lm"])
 
 
 def _compile(name: str, folder: Path, inputs: Mapping[str, object], before: list[str], after: list[str]) -> Path:
@@ -75,11 +77,3 @@ def _compiler_id() -> str:
 @functools.cache
 def _compiler_file(name: str) -> str:
     return run(["gcc", f"-print-file-name={name}"]).stdout.strip()
-
-
-@functools.cache
-def _library_id(name: str) -> str:
-    path = Path(_compiler_file(name))
-    if not path.is_absolute():
-        raise HostError(f"the compiler has no static {name}", hint="install the packages gcc and libc6-dev")
-    return sha256_file(path)
