@@ -56,7 +56,7 @@ def boot(name: str, machine: str, policy: str, repeat: int, series: str, accel: 
 def _print(boots: list[Boot], policy: str) -> None:
     from popcorn.cli.table import print_table
     from popcorn.run.bootbench import ratios, spread
-    from popcorn.run.measure import values
+    from popcorn.run.measure import memory_of_secondaries, values
 
     rows = [[one.policy, f"{one.wall_s:.2f} s", f"{one.cpu_s:.2f} s"] for one in boots]
     print_table(["POLICY", "WALL", "CPU"], rows, frozenset({"WALL", "CPU"}))
@@ -72,3 +72,5 @@ def _print(boots: list[Boot], policy: str) -> None:
                 f"{text} of a launched kernel: {spread(list(launched.values()))} s; "
                 f"kernel {late} / kernel {early}: {launched[late] / launched[early]:.2f}"
             )
+    if memory := memory_of_secondaries(last.measurements):
+        click.echo(f"host memory of an idle secondary beyond its page array: {spread(list(memory.values()))} MiB")

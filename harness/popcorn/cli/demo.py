@@ -85,7 +85,8 @@ def _benchmark(run: RecordedRun, plan: Plan, benchmark: str, size: str) -> list[
 def _print(plan: Plan, run: RecordedRun, answers: list[NpbAnswer], release: str) -> None:
     from popcorn import cpulist
     from popcorn.cli.table import print_table
-    from popcorn.run.measure import values
+    from popcorn.run.bootbench import spread
+    from popcorn.run.measure import memory_of_secondaries, values
 
     walls, cpus = values(run.boot, "boot.wall"), values(run.boot, "boot.cpu")
     rows = [
@@ -116,3 +117,5 @@ def _print(plan: Plan, run: RecordedRun, answers: list[NpbAnswer], release: str)
         f"{sum(answer.verified for answer in answers)} of {len(answers)} kernels verified; "
         f"{release}, {record.accel}, all up after {wall or 0:.1f} s"
     )
+    if memory := memory_of_secondaries(run.boot):
+        click.echo(f"host memory of an idle secondary beyond its page array: {spread(list(memory.values()))} MiB")

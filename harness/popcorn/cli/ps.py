@@ -14,8 +14,8 @@ from popcorn.cli.machine_options import name_option
 if TYPE_CHECKING:
     from popcorn.machine.status import KernelStatus
 
-_HEADER = ["ID", "CPUS", "STATE", "STAGE", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT", "RELEASE"]
-_RIGHT = frozenset({"ID", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT"})
+_HEADER = ["ID", "CPUS", "STATE", "STAGE", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT", "BEYOND", "RELEASE"]
+_RIGHT = frozenset({"ID", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT", "BEYOND"})
 
 
 @click.command()
@@ -25,7 +25,8 @@ def ps(name: str, as_json: bool) -> None:
     """List the kernels of a machine; of one that died, as they were at its end.
 
     BEAT is how long ago a kernel's heart was seen to beat, WINDOWS the memory that
-    it owns, FREE what it says is free, RESIDENT what the host has given pages to.
+    it owns, FREE what it says is free, RESIDENT what the host has given pages to,
+    BEYOND that without the array of page descriptors (1/64 of the windows).
     """
     from popcorn import progress
     from popcorn.cli.table import print_table
@@ -56,6 +57,7 @@ def _row(kernel: KernelStatus) -> list[str]:
         _mib(kernel.memory_bytes),
         _mib(kernel.free_bytes),
         _mib(kernel.resident_bytes),
+        "-" if kernel.beyond_page_array_bytes is None else f"{kernel.beyond_page_array_bytes / (1 << 20):.1f} MiB",
         kernel.release or "-",
     ]
 

@@ -11,6 +11,9 @@ from popcorn.machine.layout import NotFormattedError, Region, Slot, unknown_slot
 from popcorn.machine.memory import GuestMemory
 from popcorn.plan.model import Partition, Plan
 
+# struct page: 64 bytes for each 4096. A kernel with more memory has a larger array, whatever else it does.
+PAGE_ARRAY_SHARE = 64
+
 
 @dataclass(frozen=True)
 class KernelStatus:
@@ -33,6 +36,8 @@ class KernelStatus:
     free_bytes: int | None
     resident_bytes: int | None
     """What the host has given pages to."""
+    beyond_page_array_bytes: int | None
+    """The same without the kernel's page array: what this kernel costs the host, whatever memory it owns."""
     cpu_s: float
 
 
@@ -86,6 +91,8 @@ def _status(
         if partition is not None
         else [(window.start, window.size) for window in slot.ranges]
     )
+    size = sum(size for _, size in windows)
+    resident = _resident_bytes(memory, windows)
     return KernelStatus(
         id=slot.id,
         cpus=partition.cpus if partition is not None else slot.cpus,
@@ -98,10 +105,11 @@ def _status(
         uptime_s=_uptime_s(slot, age_s, tsc_khz),
         release=slot.release,
         reason=slot.reason,
-        memory_bytes=sum(size for _, size in windows),
+        memory_bytes=size,
         managed_bytes=slot.mem_total or None,
         free_bytes=slot.mem_free if slot.mem_total else None,
-        resident_bytes=_resident_bytes(memory, windows),
+        resident_bytes=resident,
+        beyond_page_array_bytes=None if resident is None else resident - size // PAGE_ARRAY_SHARE,
         cpu_s=round(slot.cpu_ns / 1e9, 3),
     )
 

@@ -18,7 +18,7 @@ from popcorn.files import write_atomic
 from popcorn.plan.draw import to_svg
 from popcorn.report import plots
 from popcorn.run.manifest import Manifest, read_manifest
-from popcorn.run.measure import values
+from popcorn.run.measure import memory_of_secondaries, values
 from popcorn.run.results import Measurement, read_results
 
 REPORT_FILE = "report.html"
@@ -94,7 +94,7 @@ def render(manifest: Manifest, results: Sequence[Measurement], title: str) -> st
         machine_rows=[one for one in results if one.kernel is None],
         compared=[found for metric in ("boot.wall", "boot.cpu") if (found := compare(manifest, results, metric))],
         figures=_figures(results),
-        memory=_memory(manifest, results),
+        memory=_memory(results),
         missing=[one for one in results if one.status != "ok"],
         benchmarks=benchmarks(results),
         of_the_machine=_OF_THE_MACHINE,
@@ -153,7 +153,7 @@ def _figures(results: Sequence[Measurement]) -> list[tuple[str, Markup]]:
         found = values(results, metric)
         if found:
             figures.append((text, Markup(plots.bars(found, label))))
-    beyond = {id: value / (1 << 20) for id, value in values(results, "memory.beyond_page_array").items() if id}
+    beyond = memory_of_secondaries(results)
     if beyond:
         figures.append(("Host memory of an idle secondary beyond its page array", Markup(plots.bars(beyond, "MiB"))))
     for metric in sorted({one.metric for one in results if one.metric.startswith("npb.") and one.status == "ok"}):
@@ -162,10 +162,9 @@ def _figures(results: Sequence[Measurement]) -> list[tuple[str, Markup]]:
     return figures
 
 
-def _memory(manifest: Manifest, results: Sequence[Measurement]) -> tuple[float, float, float] | None:
-    """Median, least and most MiB beyond the page array over the secondaries."""
-    beyond = values(results, "memory.beyond_page_array")
-    found = [beyond[part.id] / (1 << 20) for part in manifest.plan.secondaries if part.id in beyond]
+def _memory(results: Sequence[Measurement]) -> tuple[float, float, float] | None:
+    """Median, least and most MiB over the secondaries."""
+    found = list(memory_of_secondaries(results).values())
     return (statistics.median(found), min(found), max(found)) if found else None
 
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from popcorn.machine.machine import Machine
 from popcorn.run.results import Measurement
 
-# struct page: 64 bytes for each 4096.
-PAGE_ARRAY_SHARE = 64
+_MIB = 1 << 20
 
 
 def boot_measurements(machine: Machine, wall_s: float) -> list[Measurement]:
@@ -37,9 +36,6 @@ def boot_measurements(machine: Machine, wall_s: float) -> list[Measurement]:
             continue
         begun = 0.0 if status.id == machine.plan.primary.id else boot.started_s
         wall = None if boot.user_s is None or begun is None else boot.user_s - begun
-        beyond = None
-        if status.resident_bytes is not None:
-            beyond = status.resident_bytes - status.memory_bytes // PAGE_ARRAY_SHARE
         # The firmware, and nobody else, started the primary.
         launched = (
             {}
@@ -59,7 +55,7 @@ def boot_measurements(machine: Machine, wall_s: float) -> list[Measurement]:
         }
         found += [_measured(metric, value, "s", status.id) for metric, value in seconds.items()]
         found.append(_measured("memory.resident", status.resident_bytes, "B", status.id))
-        found.append(_measured("memory.beyond_page_array", beyond, "B", status.id))
+        found.append(_measured("memory.beyond_page_array", status.beyond_page_array_bytes, "B", status.id))
     return found
 
 
@@ -70,6 +66,12 @@ def values(measurements: Sequence[Measurement], metric: str) -> dict[int, float]
         for one in measurements
         if one.metric == metric and one.kernel is not None and one.value is not None
     }
+
+
+def memory_of_secondaries(measurements: Sequence[Measurement]) -> dict[int, float]:
+    """MiB that each secondary cost the host when it had booted, its page array left out, by kernel."""
+    found = values(measurements, "memory.beyond_page_array")
+    return {id: value / _MIB for id, value in found.items() if id != 0}
 
 
 def vcpu_seconds(machine: Machine) -> dict[int, float]:
