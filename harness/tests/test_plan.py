@@ -15,7 +15,7 @@ from popcorn.config.sizes import GIB, MIB
 from popcorn.errors import UserError
 from popcorn.plan import Plan, make_plan, validate
 from popcorn.plan.cmdline import HASH_TABLES, foreign_ram
-from popcorn.plan.memory import region_size
+from popcorn.plan.memory import SECTION, region_size
 
 PAPER = load_machine("paper")
 SMALL = load_machine("small")
@@ -210,6 +210,12 @@ def test_the_room_for_the_initrd_is_part_of_what_the_primary_gets() -> None:
     plan = make_plan(SMALL, "per-core")
     assert len(plan.primary.memory) == 2
     assert plan.partition(1).memory_bytes - 2 * MIB <= plan.primary.memory_bytes + plan.region.size + MIB
+
+
+def test_the_room_for_the_initrd_does_not_make_windows_end_inside_a_section() -> None:
+    assert all(
+        window.start % SECTION == 0 for part in make_plan(SMALL, "per-core").secondaries for window in part.memory
+    )
 
 
 def test_a_primary_that_is_to_be_tiny_has_no_room_for_the_initrd() -> None:

@@ -27,6 +27,8 @@ DEFAULT_REGION = 32 * MIB
 # the primary gets as much of it there as its own initrd takes at most, so that no other kernel's memory was used.
 INITRD_ROOM = 256 * MIB
 PRIMARY_INITRD = 64 * MIB
+# Linux makes page arrays for whole sections: a window that ends inside one costs its kernel up to 2 MiB more.
+SECTION = 128 * MIB
 
 
 @dataclass(frozen=True)
@@ -174,12 +176,14 @@ def _in_proportion(total: int, weights: Sequence[int]) -> list[int]:
 
 def _initrd_window(machine: Machine, pool: Pool, blocks: Mapping[int, int]) -> Window | None:
     """What the primary gets for its initrd, or None if this pool has no such place, or too little for the primary."""
-    enough = PRIMARY_INITRD + region_size(machine.nr_cpus) + MIN_PARTITION
     low = [window for window in whole_blocks(machine) if window.end <= machine.hole.start]
-    if not low or low[-1] not in pool.windows or blocks.get(0, 0) * BLOCK < enough:
+    if not low or low[-1] not in pool.windows:
         return None
-    size = min(PRIMARY_INITRD, low[-1].size)
-    return Window(start=low[-1].end - size, size=size, node=low[-1].node)
+    last = low[-1]
+    start = max(last.start, (last.end - PRIMARY_INITRD) // SECTION * SECTION)
+    if blocks.get(0, 0) * BLOCK < last.end - start + region_size(machine.nr_cpus) + MIN_PARTITION:
+        return None
+    return Window(start=start, size=last.end - start, node=last.node)
 
 
 def _cut(pool: Pool, blocks: Mapping[int, int], for_initrd: Window | None) -> dict[int, list[Window]]:
