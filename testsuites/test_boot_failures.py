@@ -144,9 +144,18 @@ def test_a_running_kernel_is_not_loaded_over(machine: Machine) -> None:
     assert _status(machine, _VICTIM).state == "running"
 
 
+def test_kexec_proper_is_refused_while_kernels_share_the_machine(machine: Machine) -> None:
+    done = machine.exec(0, ["kexec", "-c", "-l", "/boot/vmlinux", "--append=x"], timeout_s=60)
+    assert done.status != 0, done.stdout_text
+    assert "busy" in done.stderr_text, done.stderr_text
+    said = machine.exec(0, ["dmesg"], timeout_s=60).stdout_text
+    assert "popcorn: no kexec while kernel 1 is running: halt or unload it first" in said
+
+
 def test_a_kernel_that_finds_no_init_panics_alone(machine: Machine) -> None:
     _park(machine)
-    cmdline = machine.plan.partition(_VICTIM).cmdline + " rdinit=/nonexistent init=/nonexistent"
+    # It parks all the same: a kernel that spins keeps its memory for nothing.
+    cmdline = machine.plan.partition(_VICTIM).cmdline + " rdinit=/nonexistent init=/nonexistent panic=0"
     status, said = _kexec(machine, **{"command-line": cmdline})
     assert status == 0, said
     done = machine.exec(0, ["kexec", "--popcorn", "--exec", f"--boot={_VICTIM}"], timeout_s=60)

@@ -52,6 +52,19 @@ def test_the_ipis_of_clusters_never_reach_a_neighbour(machine: Machine) -> None:
     assert ipis(one_cpu) == 0
 
 
+@pytest.mark.machine("small", policy="per-node")
+def test_an_external_nmi_reaches_the_primary_alone(machine: Machine, everywhere: Everywhere) -> None:
+    def nmis() -> dict[int, int]:
+        return {id: sum(interrupts(text)["NMI"]) for id, text in everywhere("cat /proc/interrupts").items()}
+
+    before = nmis()
+    with machine.qmp() as qmp:
+        qmp.execute("inject-nmi")
+    primary = machine.plan.primary.id
+    after = nmis()
+    assert after == {id: count + (id == primary) for id, count in before.items()}
+
+
 @pytest.mark.parametrize("_layout", _POLICIES)
 def test_no_cluster_got_spurious_interrupts(_layout: None, everywhere: Everywhere) -> None:
     for id, text in everywhere("cat /proc/interrupts").items():

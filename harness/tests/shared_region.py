@@ -59,8 +59,13 @@ class WrittenRegion:
 
     def log(self, id: int, data: bytes) -> None:
         """Print on a kernel's console."""
+        self.begin_log(id, data, len(data))
+        self.slot(id).log_head += len(data)
+
+    def begin_log(self, id: int, data: bytes, claimed: int) -> None:
+        """Claim so many bytes of a kernel's console and write the first of them, as a writer that is interrupted."""
         slot = self.slot(id)
+        slot.log_claimed = slot.log_head + claimed
         base = self.header.log_offset + id * self.log_size
-        for byte in data:
-            self.memory[base + slot.log_head % self.log_size] = byte
-            slot.log_head += 1
+        for number, byte in enumerate(data, slot.log_head):
+            self.memory[base + number % self.log_size] = byte

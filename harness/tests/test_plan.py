@@ -232,8 +232,7 @@ def _split(cmdline: str, owned: str) -> list[str]:
 def test_the_primary_is_told_what_it_owns() -> None:
     rest = _split(
         make_plan(SMALL, "per-node").primary.cmdline,
-        "present_mask=0-3 cpu_offset=0 no_ipi_broadcast=1 popcorn=32M@0x6de00000,8 "
-        "memmap=32M$0x6de00000 memmap=2G$0x100000000",
+        "present_mask=0-3 cpu_offset=0 popcorn=32M@0x6de00000,8 memmap=32M$0x6de00000 memmap=2G$0x100000000",
     )
     assert rest[-2:] == ["console=popcon", "console=ttyS0"]
 
@@ -241,7 +240,7 @@ def test_the_primary_is_told_what_it_owns() -> None:
 def test_a_secondary_is_told_what_it_owns() -> None:
     rest = _split(
         make_plan(SMALL, "0-3;4,6").partition(4).cmdline,
-        "present_mask=4,6 cpu_offset=4 no_ipi_broadcast=1 apic_extnmi=none panic=-1",
+        "present_mask=4,6 cpu_offset=4",
     )
     assert rest[-1] == "console=popcon"
 
@@ -255,7 +254,7 @@ def test_smp_is_plain_linux_whose_console_can_be_recorded() -> None:
 
 def test_what_every_kernel_is_told_smp_linux_is_told_too() -> None:
     """Else a comparison of the two would compare more than partitions."""
-    owned = ("present_mask", "cpu_offset", "no_ipi_broadcast", "apic_extnmi", "panic", "popcorn", "memmap", "console")
+    owned = ("present_mask", "cpu_offset", "popcorn", "memmap", "console")
     owned += (*HASH_TABLES, "swiotlb")
 
     def others(policy: str) -> list[set[str]]:

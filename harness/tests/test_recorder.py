@@ -70,6 +70,18 @@ def test_what_was_overwritten_before_it_was_read_is_told(tmp_path: Path) -> None
     assert set(rest.text) == {"b"}
 
 
+def test_what_is_being_overwritten_is_not_taken_for_what_was_there(tmp_path: Path) -> None:
+    written = WrittenRegion()
+    written.log(1, b"a" * written.log_size)
+    written.begin_log(1, b"b" * 100, claimed=256)
+    recorder = Recorder(written.region(), tmp_path)
+    recorder.poll()
+    recorder.close()
+    gap, rest = list(read_log(tmp_path, 1))[:2]
+    assert gap.lost == 256
+    assert rest.text == "a" * (written.log_size - 256)
+
+
 def test_nothing_is_recorded_before_the_region_is_formatted(tmp_path: Path) -> None:
     written = WrittenRegion()
     written.header.magic = 0

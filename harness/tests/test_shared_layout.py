@@ -99,6 +99,7 @@ def test_noise_gives_an_error_of_ours_or_values_but_no_crash(noise: bytes, at: i
     try:
         for slot in region.slots():
             region.log_tail(slot.id)
+            region.tsc_khz()
         region.log_heads()
     except PopcornError:
         pass
@@ -112,3 +113,27 @@ def test_the_ring_gives_the_last_of_what_was_printed() -> None:
     tail = written.region().log_tail(1)
     assert len(tail) == written.log_size
     assert tail.endswith(b"xtail")
+
+
+def test_the_ring_does_not_give_what_is_being_overwritten() -> None:
+    written = WrittenRegion()
+    written.log(1, b"a" * written.log_size)
+    written.begin_log(1, b"b", claimed=10)
+    assert written.region().log_tail(1) == b"a" * (written.log_size - 10)
+
+
+@pytest.mark.parametrize("ahead", [-1, 1 << 32, (1 << 64) - 1])
+def test_a_claim_that_cannot_be_counts_for_nothing(ahead: int) -> None:
+    written = WrittenRegion()
+    written.log(1, b"a" * (written.log_size + 5))
+    written.slot(1).log_claimed = (written.slot(1).log_head + ahead) % (1 << 64)
+    assert written.region().log_oldest(1) == 5
+    assert len(written.region().log_tail(1)) == written.log_size
+
+
+def test_the_rate_of_the_clock_is_known_when_the_primary_has_measured_it() -> None:
+    written = WrittenRegion()
+    region = written.region()
+    assert region.tsc_khz() is None
+    written.header.tsc_khz = 2445382
+    assert region.tsc_khz() == 2445382

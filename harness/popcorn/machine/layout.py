@@ -113,7 +113,9 @@ class Layout:
             self.primary_flag = self.constants["POPCORN_SLOT_PRIMARY"]
             self.header_size: int = self.ffi.sizeof("struct popcorn_header")
             self.slot_size: int = self.ffi.sizeof("struct popcorn_slot")
+            self.tsc_khz_offset: int = self.ffi.offsetof("struct popcorn_header", "tsc_khz")
             self.log_head_offset: int = self.ffi.offsetof("struct popcorn_slot", "log_head")
+            self.log_claimed_offset: int = self.ffi.offsetof("struct popcorn_slot", "log_claimed")
         except (cffi.CDefError, cffi.FFIError, KeyError, ValueError) as error:
             raise HostError(
                 f"the kernel's popcorn.h cannot be read: {error}",
@@ -249,6 +251,16 @@ class Region:
             apic_ids=tuple(raw.cpu[i].apic_id for i in range(raw.nr_cpus)),
         )
 
+    def tsc_khz(self) -> int | None:
+        """Rate of the time stamp counter; None until the primary, some seconds after its start, knows it for good.
+
+        Raises:
+            NotFormattedError: the region is not formatted.
+        """
+        self.header()
+        at = self.layout.tsc_khz_offset
+        return int.from_bytes(self._open_view()[at : at + 4], "little") or None
+
     def _holds(self, offset: int, stride: int, count: int) -> bool:
         return offset % 8 == 0 and stride % 8 == 0 and offset + stride * count <= self.size
 
@@ -320,6 +332,23 @@ class Region:
             for at in range(first, first + stride * header.nr_kernels, stride)
         ]
 
+    def log_oldest(self, id: int) -> int:
+        """Number of the first byte of a kernel's console that its ring still holds, and that is not being overwritten.
+
+        To be asked after the bytes were copied: a writer says how far it is going to write before it writes.
+        """
+        header = self.header()
+        if not 0 <= id < header.nr_kernels:
+            return 0
+        view, slot = self._open_view(), header.slot_offset + id * header.slot_stride
+        head, claimed = (
+            int.from_bytes(view[slot + offset : slot + offset + 8], "little")
+            for offset in (self.layout.log_head_offset, self.layout.log_claimed_offset)
+        )
+        # A claim that cannot be counts for nothing.
+        end = claimed if 0 < claimed - head <= header.log_stride else head
+        return max(0, end - header.log_stride)
+
     def ring_bytes(self, id: int, begin: int, end: int) -> bytes:
         """The bytes number ``begin`` up to ``end`` of a kernel's console, at most the last ring full of them."""
         header = self.header()
@@ -337,7 +366,8 @@ class Region:
     def log_tail(self, id: int) -> bytes:
         """What the ring of a kernel still holds of its console."""
         head = self.slot(id).log_head
-        return self.ring_bytes(id, max(0, head - self.header().log_stride), head)
+        data = self.ring_bytes(id, max(0, head - self.header().log_stride), head)
+        return data[max(0, self.log_oldest(id) - (head - len(data))) :]
 
 
 def unknown_slot(id: int) -> Slot:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
@@ -17,7 +16,7 @@ from popcorn import progress
 from popcorn.errors import HostError, MachineLostError, UserError
 from popcorn.machine import registry
 from popcorn.machine.control import ask, open_memory, open_region, open_saved_region
-from popcorn.machine.layout import Region
+from popcorn.machine.layout import NotFormattedError, Region
 from popcorn.machine.memory import GuestMemory
 from popcorn.machine.qemu import QMP_SOCKET
 from popcorn.machine.registry import Record
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
 
 PLAN_FILE = "plan.json"
 _DOWN_S = 15.0
-# arch/x86/kernel/tsc.c: the second line, when there is one, is the better measurement.
-_TSC_MHZ = re.compile(r"tsc: (?:Detected|Refined TSC clocksource calibration:) (\d+\.\d+) MHz")
-_BOOT_LOG_CHARS = 1 << 20
 _FOLLOW_S = 0.1
 
 
@@ -141,13 +137,16 @@ class Machine:
         return self._region
 
     def tsc_khz(self) -> int | None:
-        """Rate of the machine's time stamp counter, as the primary measured it; None while it has not said so."""
+        """Rate of the machine's time stamp counter; None where no kernel says it, or not yet.
+
+        Raises:
+            HostError: the shared region was not saved.
+            MachineLostError: the machine is gone.
+        """
         try:
-            with (self.run_dir / "console" / "0.log").open(encoding="utf-8", errors="replace") as console:
-                found = _TSC_MHZ.findall(console.read(_BOOT_LOG_CHARS))
-        except FileNotFoundError:
+            return self.region().tsc_khz() if self.record.region_size else None
+        except NotFormattedError:
             return None
-        return round(float(found[-1]) * 1000) if found else None
 
     def ps(self) -> list[KernelStatus]:
         """The status of each kernel; of a dead machine, the last one."""

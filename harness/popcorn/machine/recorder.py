@@ -183,11 +183,9 @@ class Recorder:
         if head < tail:
             self.event("console restarted", kernel=id)
             tail = 0
-        size = region.header().log_stride
         data = region.ring_bytes(id, tail, head)
-        # The writer may have gone round while we copied.
-        written = region.log_heads()[id]
-        spoiled = max(0, min(written - size, head) - (head - len(data))) if written >= head else 0
+        # The writer may have gone round while we copied, or be about to.
+        spoiled = max(0, min(region.log_oldest(id), head) - (head - len(data)))
         lost = head - tail - len(data) + spoiled
         if lost > 0:
             console.lose(lost, now)

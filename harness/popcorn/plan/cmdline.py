@@ -38,14 +38,9 @@ def plan_words(
         smp: this is plain SMP Linux on the whole machine; the region lets its console be recorded.
     """
     if 0 not in cpus:
-        return [
-            f"present_mask={cpulist.format(cpus)}",
-            f"cpu_offset={cpus[0]}",
-            "no_ipi_broadcast=1",
-            "apic_extnmi=none",
-            "panic=-1",
-        ]
-    words = [] if smp else [f"present_mask={cpulist.format(cpus)}", "cpu_offset=0", "no_ipi_broadcast=1"]
+        # Its record decides; the kernel checks that these agree.
+        return [f"present_mask={cpulist.format(cpus)}", f"cpu_offset={cpus[0]}"]
+    words = [] if smp else [f"present_mask={cpulist.format(cpus)}", "cpu_offset=0"]
     words.append(f"popcorn={kernel_size(region.size)}@{region.start:#x},{machine.nr_cpus}")
     words += [f"memmap={kernel_size(end - start)}${start:#x}" for start, end in foreign_ram(machine, memory)]
     foreign = [device.id for device in machine.devices if device.name not in devices]

@@ -11,7 +11,7 @@ from popcorn.plan.cmdline import MAX_BYTES, plan_words
 from popcorn.plan.memory import BLOCK, MAX_WINDOWS, MIN_PARTITION, region_size
 from popcorn.plan.model import Partition, Plan, Window
 
-_OURS = ("present_mask", "cpu_offset", "no_ipi_broadcast", "popcorn", "memmap", "pci_dev_flags")
+_OURS = ("present_mask", "cpu_offset", "popcorn", "memmap", "pci_dev_flags")
 
 
 def validate(plan: Plan) -> None:
