@@ -272,6 +272,18 @@ def test_new_commit_becomes_a_new_patch(work: Path, root: Path) -> None:
     ]
 
 
+def test_a_new_file_is_seen_though_debians_sources_ignore_all(tree: Path, tmp_path: Path, root: Path) -> None:
+    (tree / ".gitignore").write_text("*.o\n/*\n!/debian/\n")
+    work = tmp_path / "work"
+    checkout(work, "6.12", tree)
+    assert output("status", "--porcelain", cwd=work) == ""
+    (work / "init/new.c").write_text("new\n")
+    (work / "init/new.o").write_text("an object\n")
+    assert output("status", "--porcelain", cwd=work) == "?? init/new.c"
+    with pytest.raises(UserError, match=r"not committed: init/new\.c"):
+        refresh(work)
+
+
 def test_dropped_commit_removes_its_patch(work: Path, root: Path) -> None:
     git("reset", "--quiet", "--hard", "HEAD^", cwd=work)
     assert refresh(work).removed == ("0001-init-change-line-20.patch",)

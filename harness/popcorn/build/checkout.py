@@ -27,6 +27,7 @@ _FORMAT = (
     "--stat=72", "--summary", "--subject-prefix=PATCH", "--suffix=.patch", "--filename-max-length=64",
     "--encode-email-headers",
 )  # fmt: skip
+_IGNORING_ALL = ("/*", "!/debian/")
 _SERIES_HEAD = (
     "# SPDX-License-Identifier: GPL-2.0-only\n"
     "# The patches in the order they are applied; `popcorn kernel refresh` writes this list.\n"
@@ -68,10 +69,22 @@ def checkout(directory: Path, series_name: str = "6.12", source: Path | None = N
         git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=repository)
         git(*fetch, repository, f"{applied.head}:refs/heads/{branch}", "--update-head-ok", cwd=directory)
         git("reset", "--quiet", "--hard", branch, cwd=directory)
+        _show_new_files(directory)
         git("update-ref", "refs/popcorn/base", base.commit, cwd=directory)
         git("config", "popcorn.series", series.name, cwd=directory)
         git("config", "popcorn.base", base.commit, cwd=directory)
     return applied
+
+
+def _show_new_files(directory: Path) -> None:
+    # Debian's sources ignore everything that is not packaging: git would pass over a new file without a word, and so
+    # would refresh.  The lines go from the work tree alone.
+    path = directory / ".gitignore"
+    text = path.read_text() if path.is_file() else ""
+    kept = "".join(line for line in text.splitlines(keepends=True) if line.strip() not in _IGNORING_ALL)
+    if kept != text:
+        git("update-index", "--skip-worktree", path.name, cwd=directory)
+        write_atomic(path, kept)
 
 
 def refresh(directory: Path) -> Refreshed:
