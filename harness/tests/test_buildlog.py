@@ -75,6 +75,16 @@ def test_cause_is_preferred_to_makes_echo_of_it() -> None:
     assert error.file == "b.c"
 
 
+def test_missing_source_is_preferred_to_makes_echo_of_it() -> None:
+    log = (
+        "make[5]: *** No rule to make target 'a/b.o', needed by 'a/built-in.a'.  Stop.\n"
+        "make[4]: *** [../scripts/Makefile.build:471: a] Error 2\n"
+    )
+    error = first_error(log)
+    assert error is not None
+    assert "a/b.o" in error.said
+
+
 def test_clean_log_holds_no_error() -> None:
     assert first_error("  CC      kernel/fork.o\n  LD      vmlinux\n") is None
 

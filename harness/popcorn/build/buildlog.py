@@ -18,6 +18,7 @@ _PATTERNS = tuple(
         r"^(?:\S*ld(?:\.bfd)?|cc1|collect2|as|objtool|\S*objcopy): (?:error: |fatal error: )?(?P<said>.+)$",
         r"^(?P<said>\S+: (?:line )?\d+: .+: not found)$",
         r"^(?P<said>ERROR: .+)$",
+        r"^make(?:\[\d+\])?: \*\*\* (?P<said>No rule to make target .+)$",
         r"^make(?:\[\d+\])?: \*\*\* \[(?P<file>[^:\]]+):(?P<line>\d+): (?P<said>.+)$",
         r"^make(?:\[\d+\])?: \*\*\* (?P<said>.+)$",
     )
