@@ -93,8 +93,9 @@ def carve_region(machine: Machine, primary: Sequence[Window]) -> tuple[Window, t
 
 
 def region_size(nr_kernels: int) -> int:
-    """Bytes of the shared region: header, and for each kernel a slot, a console ring and a row of vty cells."""
-    needed = 64 * KIB + nr_kernels * (4 * KIB + 64 * KIB) + nr_kernels * nr_kernels * 2176
+    """Bytes of the shared region: header and multicast groups; for each kernel a slot, an entry in the registry,
+    a console ring and a row of vty cells."""
+    needed = 80 * KIB + nr_kernels * (4 * KIB + 64 * KIB + 2112) + nr_kernels * nr_kernels * 2176
     return max(DEFAULT_REGION, -(-needed // BLOCK) * BLOCK)
 
 
