@@ -27,7 +27,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program.parent.mkdir(parents=True)
     program.write_bytes(b"ELF")
     monkeypatch.setattr(build, "debian_files", lambda packages: tmp_path / "parts" / "debian")
-    monkeypatch.setattr(build, "guest_program", lambda name: program)
+    monkeypatch.setattr(build, "guest_program", lambda name, include: program)
     monkeypatch.setattr(build, "npb_program", lambda: program)
     return tmp_path / "parts"
 

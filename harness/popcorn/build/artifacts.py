@@ -29,6 +29,8 @@ class KernelArtifact:
     system_map: Path
     header: Path | None
     """The `popcorn.h` this kernel was built with; None for a kernel without the series."""
+    include: Path | None
+    """Folder with the headers of the series for guest programs, as `linux/popcorn.h`."""
     log: Path
     manifest: dict[str, Any]
 

@@ -26,7 +26,9 @@ _RECIPE = 2
 
 _ARTIFACT_BYTES = 512 << 20
 
-HEADER = Path("include/uapi/linux/popcorn.h")
+UAPI = Path("include/uapi")
+HEADERS = (Path("linux/popcorn.h"), Path("linux/popcorn_dev.h"))
+"""What the series tells to user space: the shared memory's layout, and /dev/popcorn."""
 _FACTS = "kernel.json"
 
 
@@ -101,15 +103,18 @@ def _collect(staging: Path, kbuild: Kbuild, release: str, series: str, flavour: 
     shutil.copyfile(built / "arch/x86/boot/bzImage", staging / "bzImage")
     shutil.copyfile(built / ".config", staging / ".config")
     shutil.copyfile(built / "System.map", staging / "System.map")
-    if (kbuild.tree / HEADER).is_file():
-        shutil.copyfile(kbuild.tree / HEADER, staging / HEADER.name)
+    for header in HEADERS:
+        if (kbuild.tree / UAPI / header).is_file():
+            (staging / "include" / header).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(kbuild.tree / UAPI / header, staging / "include" / header)
     facts = {"release": release, "series": series, "flavour": flavour}
     (staging / _FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _artifact(entry: Path) -> KernelArtifact:
     facts = json.loads((entry / _FACTS).read_text())
-    header = entry / HEADER.name
+    include = entry / "include"
+    header = include / HEADERS[0]
     return KernelArtifact(
         dir=entry,
         key=entry.name,
@@ -122,6 +127,7 @@ def _artifact(entry: Path) -> KernelArtifact:
         config=entry / ".config",
         system_map=entry / "System.map",
         header=header if header.is_file() else None,
+        include=include if include.is_dir() else None,
         log=entry / "build.log",
         manifest=json.loads(load_manifest(entry).to_json()),
     )

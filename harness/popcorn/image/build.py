@@ -47,16 +47,17 @@ def build_image(
     """The initramfs of a role. The same inputs always give the same bytes.
 
     Args:
-        kernel: the kernel it is for. All its drivers are built in, so that nothing of it goes into the image.
+        kernel: the kernel it is for. All its drivers are built in, so that nothing of it goes into the image;
+            programs are compiled with its headers.
         kexec: what the primary starts other kernels with; without it, it starts none.
 
     Raises UserError for a broken recipe, HostError when a package or the compiler is missing.
     """
-    del kernel
     recipe = load_recipe(role)
     debian = debian_files(recipe.packages)
     names = dict(recipe.programs)
-    programs = {target: guest_program(name) for name, target in names.items()}
+    include = kernel.include if kernel is not None else None
+    programs = {target: guest_program(name, include) for name, target in names.items()}
     if recipe.npb is not None:
         names["npb"] = recipe.npb
         programs[recipe.npb] = npb_program()

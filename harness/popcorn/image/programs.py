@@ -21,6 +21,7 @@ from popcorn.progress import step
 
 _MUSL = "/usr/lib/x86_64-linux-musl"
 _MUSL_HEADERS = "/usr/include/x86_64-linux-musl"
+_KERNEL_HEADERS = ("/usr/include", "/usr/include/x86_64-linux-gnu")
 _COMMON = ["-std=gnu11", "-Wall", "-Wextra", "-static", "-s", "-Wl,--build-id=none"]
 _COMMON += ["-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"]
 _SMALL = ["-Os"]
@@ -29,12 +30,15 @@ _PLAIN = ["-fno-pie", "-no-pie", "-fno-stack-protector"]
 _FAST = ["-O2", "-fopenmp"]
 
 
-def guest_program(name: str) -> Path:
+def guest_program(name: str, include: Path | None = None) -> Path:
     """The static program made of the C files in `images/programs/NAME/`.
+
+    Args:
+        include: folder with the series' headers for user space, from the kernel that it is for.
 
     Raises HostError when there is no such folder or the compiler fails.
     """
-    return _with_musl(name, source_root() / "images" / "programs" / name, _SMALL)
+    return _with_musl(name, source_root() / "images" / "programs" / name, _SMALL, include)
 
 
 def npb_program() -> Path:
@@ -42,14 +46,19 @@ def npb_program() -> Path:
     return _with_musl("npb", source_root() / "testsuites" / "npb", _FAST)
 
 
-def _with_musl(name: str, folder: Path, optimized: list[str]) -> Path:
+def _with_musl(name: str, folder: Path, optimized: list[str], include: Path | None = None) -> Path:
     musl = debian_files({"musl-dev": {_MUSL: _MUSL, _MUSL_HEADERS: _MUSL_HEADERS}})
     root = musl / "root"
     libraries = root / _MUSL.lstrip("/")
     flags = [*_COMMON, *optimized, *_PLAIN]
-    inputs = {"flags": flags, "musl": sha256_file(musl / PACKAGES)}
+    inputs: dict[str, object] = {"flags": flags, "musl": sha256_file(musl / PACKAGES)}
     before = ["-nostdinc", "-isystem", str(root / _MUSL_HEADERS.lstrip("/")), "-isystem", _compiler_file("include")]
     before += ["-nostdlib", str(libraries / "crt1.o"), str(libraries / "crti.o")]
+    if include is not None:
+        inputs["include"] = sha256_tree(include)
+        # The kernel's own headers last: where musl has a file of the same name, musl's is meant.
+        for path in (str(include), *_KERNEL_HEADERS):
+            before += ["-idirafter", path]
     after = [str(libraries / "libc.a"), _compiler_file("libgcc.a"), str(libraries / "crtn.o")]
     return _compile(name, folder, inputs, [*flags, *before], after)
 
