@@ -7,10 +7,13 @@
  * interface, a login shell on the virtual TTY, and parking in good order.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <net/if.h>
+#include <netinet/in.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,9 +28,17 @@
 #include <unistd.h>
 
 #define SHELL		"/bin/busybox"
+#define NETWORK		"pcn0"
 #define TERMINAL	"/dev/vty0"
 #define RESPAWN_S	1	/* a shell that lived shorter is made to wait */
 #define GRACE_S		2	/* between SIGTERM and SIGKILL at the end */
+
+/* As in the kernel's linux/ipv6.h, which does not go with libc's headers. */
+struct in6_ifreq {
+	struct in6_addr ifr6_addr;
+	uint32_t ifr6_prefixlen;
+	int ifr6_ifindex;
+};
 
 static void complain(const char *what)
 {
@@ -52,45 +63,89 @@ static void write_to(const char *path, const char *text)
 	close(fd);
 }
 
-/* The host name is "kernel-ID", from the "id:" line of /proc/popcorn/self. */
-static void name_host(void)
+/* This kernel's id, from the "id:" line of /proc/popcorn/self; -1 without one. */
+static long own_id(void)
 {
-	char text[512], name[32];
-	const char *found = NULL;
+	char text[512];
+	const char *found;
 	ssize_t n;
 	int fd = open("/proc/popcorn/self", O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
-		return;
+		return -1;
 	n = read(fd, text, sizeof(text) - 1);
 	close(fd);
 	if (n <= 0)
-		return;
+		return -1;
 	text[n] = '\0';
-	if (!strncmp(text, "id:", 3)) {
-		found = text;
-	} else {
-		found = strstr(text, "\nid:");
-		if (found)
-			found++;
-	}
-	if (!found)
-		return;
-	snprintf(name, sizeof(name), "kernel-%lu", strtoul(found + 3, NULL, 10));
+	if (!strncmp(text, "id:", 3))
+		return strtol(text + 3, NULL, 10);
+	found = strstr(text, "\nid:");
+	return found ? strtol(found + 4, NULL, 10) : -1;
+}
+
+static void name_host(long id)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "kernel-%ld", id);
 	if (sethostname(name, strlen(name)))
 		complain("host name");
 }
 
-static void raise_loopback(void)
+static void raise_interface(int fd, const char *name)
 {
-	struct ifreq request = { .ifr_name = "lo" };
+	struct ifreq request = { 0 };
+
+	strncpy(request.ifr_name, name, IFNAMSIZ - 1);
+	if (ioctl(fd, SIOCGIFFLAGS, &request))
+		return;
+	request.ifr_flags |= IFF_UP;
+	if (ioctl(fd, SIOCSIFFLAGS, &request))
+		complain(name);
+}
+
+static void set_inet(struct sockaddr *address, uint32_t value)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(value) };
+
+	memcpy(address, &in, sizeof(in));
+}
+
+/*
+ * The network between the kernels: 10.80.0.0/16 and fd50:4f50:434e::/64, host
+ * number id + 1.
+ */
+static void raise_network(long id)
+{
+	struct ifreq request = { .ifr_name = NETWORK };
+	struct in6_ifreq six = { .ifr6_prefixlen = 64 };
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return;
-	if (!ioctl(fd, SIOCGIFFLAGS, &request)) {
-		request.ifr_flags |= IFF_UP;
-		ioctl(fd, SIOCSIFFLAGS, &request);
+	raise_interface(fd, "lo");
+	if (id >= 0 && !ioctl(fd, SIOCGIFINDEX, &request)) {
+		six.ifr6_ifindex = request.ifr_ifindex;
+		set_inet(&request.ifr_addr, 0x0a500000 + id + 1);
+		if (ioctl(fd, SIOCSIFADDR, &request))
+			complain(NETWORK);
+		set_inet(&request.ifr_netmask, 0xffff0000);
+		if (ioctl(fd, SIOCSIFNETMASK, &request))
+			complain(NETWORK);
+		raise_interface(fd, NETWORK);
+	}
+	close(fd);
+
+	fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	if (six.ifr6_ifindex) {
+		inet_pton(AF_INET6, "fd50:4f50:434e::", &six.ifr6_addr);
+		six.ifr6_addr.s6_addr[14] = (id + 1) >> 8;
+		six.ifr6_addr.s6_addr[15] = id + 1;
+		if (ioctl(fd, SIOCSIFADDR, &six))
+			complain(NETWORK " IPv6");
 	}
 	close(fd);
 }
@@ -177,13 +232,16 @@ int main(void)
 	pid_t shell;
 	time_t started;
 	sigset_t wanted;
+	long id;
 
 	mount_at("devtmpfs", "/dev");
 	mount_at("proc", "/proc");
 	mount_at("sysfs", "/sys");
 	mkdir("/dev/shm", 01777);
-	name_host();
-	raise_loopback();
+	id = own_id();
+	if (id >= 0)
+		name_host(id);
+	raise_network(id);
 
 	/* What busybox's poweroff, halt and reboot send to process 1. */
 	sigemptyset(&wanted);

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every kernel is a host on one network."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+from conftest import Kernel
+
+from popcorn.machine.machine import Machine
+
+pytestmark = pytest.mark.machine("small", policy="per-core")
+
+Everywhere = Callable[[str], dict[int, str]]
+_RECEIVED = re.compile(r"(\d+) packets transmitted, (\d+) packets received")
+
+
+# "3 packets transmitted, 3 packets received, 0% packet loss" becomes "3 3".
+_COUNTS = r"sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) .*/\1 \2/p'"
+
+
+def _address(id: int) -> str:
+    return f"10.80.{(id + 1) >> 8}.{(id + 1) & 255}"
+
+
+def _address6(id: int) -> str:
+    return f"fd50:4f50:434e::{id + 1:x}"
+
+
+def _ping_all(kernels: list[int], options: str, address: Callable[[int], str]) -> str:
+    """A script that pings every kernel and prints ``ID SENT RECEIVED`` for each."""
+    pings = (f'echo "{id} $(busybox ping -q -i 0.2 -W 20 {options} {address(id)} | {_COUNTS})"' for id in kernels)
+    return "; ".join(pings)
+
+
+def _assert_all_answered(kernels: list[int], answers: dict[int, str], count: int) -> None:
+    for id, text in answers.items():
+        rows = [line.split() for line in text.splitlines()]
+        assert rows == [[str(other), str(count), str(count)] for other in kernels], f"from kernel {id}: {text}"
+
+
+def test_every_kernel_reaches_every_other(kernels: list[int], everywhere: Everywhere) -> None:
+    _assert_all_answered(kernels, everywhere(_ping_all(kernels, "-c 3", _address)), 3)
+
+
+def test_every_kernel_reaches_every_other_by_ipv6(kernels: list[int], everywhere: Everywhere) -> None:
+    answers = everywhere(_ping_all(kernels, "-6 -c 2", _address6))
+    _assert_all_answered(kernels, answers, 2)
+
+
+def test_frames_of_sixty_thousand_bytes_pass(kernels: list[int], kernel: Callable[[int], Kernel]) -> None:
+    one, other = kernels[1], kernels[-1]
+    for id in (one, other):
+        kernel(id).shell("busybox ifconfig pcn0 mtu 65535")
+    try:
+        text = kernel(one).shell(f"busybox ping -c 5 -i 0.2 -s 60000 {_address(other)}")
+    finally:
+        for id in (one, other):
+            kernel(id).shell("busybox ifconfig pcn0 mtu 1500")
+    found = _RECEIVED.search(text)
+    assert found is not None, text
+    assert found.groups() == ("5", "5"), text
+
+
+def test_a_stream_between_two_secondaries_arrives_unharmed(kernels: list[int], kernel: Callable[[int], Kernel]) -> None:
+    one, other = kernels[1], kernels[2]
+    # Its own input stays open: else it would hang up at once.
+    listen = "busybox sleep 60 | busybox nc -l -p 5000 | busybox sha256sum >/tmp/sum"
+    kernel(other).shell(f"({listen}) </dev/null >/dev/null 2>&1 &")
+    kernel(one).shell(
+        "busybox yes popcorn | busybox head -c 8000000 >/tmp/sent; "
+        f"for i in 1 2 3 4 5 6 7 8 9; do busybox nc {_address(other)} 5000 </tmp/sent && break; sleep 1; done"
+    )
+    expected = kernel(one).shell("busybox sha256sum </tmp/sent; rm /tmp/sent")
+    deadline = time.monotonic() + 30
+    while not (got := kernel(other).shell("cat /tmp/sum")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert got == expected
+
+
+@pytest.mark.machine("small", policy="per-core", scratch=True)
+def test_a_kernel_that_dies_takes_nothing_down_and_gets_its_address_back(
+    machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel]
+) -> None:
+    victim, one, other = kernels[3], kernels[1], kernels[-1]
+    ping = f"busybox ping -q -c 3 -i 0.2 -W 5 {_address(victim)}"
+    assert kernel(one).run(["sh", "-c", ping]).status == 0
+    machine.exec(
+        0, ["popcorn-vty", "exec", "--timeout", "5", str(victim), "--", "sh", "-c", "echo c >/proc/sysrq-trigger"]
+    )
+    deadline = time.monotonic() + 60
+    while {status.id: status.state for status in machine.ps()}[victim] != "dead":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert kernel(one).run(["sh", "-c", ping]).status == 1
+    kernel(one).shell(f"busybox ping -q -c 3 -i 0.2 -W 5 {_address(other)}")
+    kernel(0).shell(f"popcorn-launch {victim}")
+    while {status.id: status.stage for status in machine.ps()}[victim] != "user":
+        assert time.monotonic() < deadline + 60
+        time.sleep(0.2)
+    for id in (0, one, other):
+        kernel(id).shell(ping)
