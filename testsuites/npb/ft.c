@@ -74,6 +74,8 @@ struct grid {
 	uint64_t total;
 	number *root[3];	/* exp(-2 pi i k / n), k < n / 2, of each axis */
 	double *decay[3];	/* exp(-4 alpha pi^2 k^2) of each axis */
+	number *scratch;	/* of each thread, for two times LINES lines */
+	size_t scratch_size;	/* of one thread */
 };
 
 /*
@@ -123,7 +125,7 @@ static void transform_axis(const struct grid *g, number *u, int axis, bool inver
 
 #pragma omp parallel
 	{
-		number *buffer = need_memory(2ULL * n * LINES * sizeof(*buffer));
+		number *buffer = g->scratch + g->scratch_size * omp_get_thread_num();
 
 #pragma omp for schedule(static)
 		for (uint64_t block = 0; block < outer * (inner / LINES); block++) {
@@ -140,7 +142,6 @@ static void transform_axis(const struct grid *g, number *u, int axis, bool inver
 				for (int l = 0; l < LINES; l++)
 					lines[i * step + l * inner_step] = done[i * LINES + l];
 		}
-		free(buffer);
 	}
 }
 
@@ -152,11 +153,15 @@ static void transform(const struct grid *g, number *u, bool inverse)
 
 static void make_grid(struct grid *g, const int *n)
 {
+	int longest = 0;
+
 	g->n = n;
 	g->total = (uint64_t)n[0] * n[1] * n[2];
 	for (int axis = 0; axis < 3; axis++) {
 		int count = n[axis];
 
+		if (count > longest)
+			longest = count;
 		g->root[axis] = need_memory(count / 2 * sizeof(number));
 		g->decay[axis] = need_memory(count * sizeof(double));
 		for (int k = 0; k < count / 2; k++)
@@ -168,6 +173,9 @@ static void make_grid(struct grid *g, const int *n)
 						frequency * frequency);
 		}
 	}
+	/* Once: memory that comes and goes makes CPUs interrupt each other. */
+	g->scratch_size = 2ULL * longest * LINES;
+	g->scratch = need_memory(omp_get_max_threads() * g->scratch_size * sizeof(*g->scratch));
 }
 
 static void fill(const struct grid *g, number *u)
@@ -258,6 +266,7 @@ bool run_ft(char name, struct result *result)
 		free(g.root[axis]);
 		free(g.decay[axis]);
 	}
+	free(g.scratch);
 	free(u);
 	free(w);
 	return true;
