@@ -53,11 +53,18 @@ _LAUNCH = frozenset({"launch", "demo", "test", "build", "up"})
 _BUILD = frozenset({"build", "demo", "test", "kernel", "up"})
 _RUN = frozenset({"demo", "test", "up"})
 _VERIFY = frozenset({"kernel"})
+_UNIT = frozenset({"test", "test unit"})
 
 PACKAGES = (
     HostPackage("python3-venv", "the Python environment", _LAUNCH, modules=("venv", "ensurepip")),
-    HostPackage("gcc", "compiling the kernel", _BUILD, programs=("gcc",)),
-    HostPackage("libc6-dev", "static programs for the guest", _BUILD, headers=("stdlib.h",), libraries=("libc.a",)),
+    HostPackage("gcc", "compiling the kernel", _BUILD | _UNIT, programs=("gcc",)),
+    HostPackage(
+        "libc6-dev",
+        "static programs for the guest",
+        _BUILD | _UNIT,
+        headers=("stdlib.h",),
+        libraries=("libc.a",),
+    ),
     HostPackage("binutils", "compiling the kernel", _BUILD, programs=("ld", "objcopy", "strip")),
     HostPackage("make", "compiling the kernel", _BUILD, programs=("make",)),
     HostPackage("flex", "the kernel's configuration", _BUILD, programs=("flex",)),
@@ -66,11 +73,12 @@ PACKAGES = (
     HostPackage("perl", "compiling the kernel", _BUILD, programs=("perl",)),
     HostPackage("cpio", "compiling the kernel", _BUILD, programs=("cpio",)),
     HostPackage("libelf-dev", "the kernel's objtool", _BUILD, headers=("libelf.h", "gelf.h")),
-    HostPackage("git", "applying the kernel patches", _BUILD, programs=("git",)),
+    HostPackage("git", "applying the kernel patches", _BUILD | _UNIT, programs=("git",)),
     HostPackage("patch", "applying patches", _BUILD, programs=("patch",)),
     HostPackage("tar", "unpacking sources", _BUILD, programs=("tar",)),
     HostPackage("xz-utils", "unpacking sources", _BUILD, programs=("xz",)),
     HostPackage("qemu-system-x86", "the emulated machine", _RUN, programs=("qemu-system-x86_64",)),
+    HostPackage("spin", "checking the models of the protocols between kernels", _UNIT, programs=("spin",)),
     HostPackage("ccache", "building faster a second time", _BUILD, programs=("ccache",), required=False),
     HostPackage("sparse", "checking the kernel patches", _VERIFY, programs=("sparse",), required=False),
 )

@@ -34,6 +34,8 @@ def test(arguments: tuple[str, ...]) -> None:
         suites = tuple(suite for suite in suites if suite != "guest")
     if "guest" in suites:
         hostpackages.ensure("test")
+    elif "unit" in suites:
+        hostpackages.ensure("test unit")
     reports = root / "build" / "junit"
     reports.mkdir(parents=True, exist_ok=True)
     for suite in suites:

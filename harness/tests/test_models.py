@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Promela models of the protocols between kernels, checked by spin in all interleavings.
+
+A model is checked as it is, and with each of its negative controls, macros that take something away: an error must be
+found then, so that no property holds because nothing happens.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from series_files import series_files
+
+from popcorn.dirs import source_root
+
+MODELS = source_root() / "kernel-patches" / "models"
+
+# How large; what takes part. All other macros of a model are controls.
+SIZES = {"SLOTS", "WRITERS", "MESSAGES", "DEATHS"}
+PARTS = {"POLLER", "BULK"}
+
+RUNS = [
+    # Everybody dies once, at each step, and lives again or not.
+    ("msg.pml", ()),
+    ("msg.pml", ("BULK",)),
+    ("msg.pml", ("POLLER", "WRITERS=1")),
+    ("maps.pml", ()),
+]
+# Without deaths, for the sake of time.
+RUNS_OF_LIVE_WRITERS = [
+    ("msg.pml", ("WRITERS=3", "MESSAGES=1", "DEATHS=0")),
+    ("msg.pml", ("POLLER", "MESSAGES=1", "DEATHS=0")),
+]
+CONTROLS = [
+    *(
+        ("msg.pml", (control,))
+        for control in ("PUBLISH_FIRST", "TAIL_FIRST", "SKIP_LIVE", "NO_RECHECK", "NO_MB", "NO_RESCUE")
+    ),
+    *(("msg.pml", ("POLLER", control)) for control in ("TRYLOCK", "NO_AWAIT_END")),
+    *(("msg.pml", ("BULK", control)) for control in ("NO_SWEEP", "SWEEP_ALL")),
+    *(("maps.pml", (control,)) for control in ("NO_BEGIN_MB", "NO_SECOND_LOOK", "NO_SYNC", "NO_WAIT", "RANGE_FIRST")),
+]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What spin found."""
+
+    report: str
+
+    @property
+    def errors(self) -> int:
+        found = re.search(r"errors: (\d+)$", self.report, re.MULTILINE)
+        assert found, self.report
+        return int(found[1])
+
+    @property
+    def complete(self) -> bool:
+        """Whether all states were looked at."""
+        return not re.search(r"Search not completed|max search depth too small", self.report)
+
+    @property
+    def unreached(self) -> list[str]:
+        """Statements that were never executed; that processes end is not one."""
+        return re.findall(r'^\t.*, state \d+, "(?!-end-)(.*)"$', self.report, re.MULTILINE)
+
+
+def check(model: str, macros: tuple[str, ...], place: Path) -> Verdict:
+    """Have spin look at every state of a model."""
+    subprocess.run(["spin", "-a", *(f"-D{macro}" for macro in macros), MODELS / model], cwd=place, check=True)
+    # Assertions and deadlocks. All states are kept, compressed.
+    options = ["-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=2000"]
+    subprocess.run(["gcc", *options, "-o", "pan", "pan.c"], cwd=place, check=True)
+    # -m: the depth; no run is half as deep.
+    done = subprocess.run(["./pan", "-m1000"], cwd=place, capture_output=True, text=True, check=False)
+    return Verdict(done.stdout)
+
+
+def named(run: tuple[str, tuple[str, ...]]) -> str:
+    return "-".join((run[0], *run[1]))
+
+
+@pytest.mark.parametrize("run", RUNS, ids=named)
+def test_a_model_holds_in_all_its_states(run: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
+    verdict = check(*run, tmp_path)
+    assert verdict.errors == 0, verdict.report
+    assert verdict.complete, verdict.report
+    assert verdict.unreached == []
+
+
+@pytest.mark.parametrize("run", RUNS_OF_LIVE_WRITERS, ids=named)
+def test_a_model_holds_while_nobody_dies(run: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
+    verdict = check(*run, tmp_path)
+    assert verdict.errors == 0, verdict.report
+    assert verdict.complete, verdict.report
+
+
+@pytest.mark.parametrize("run", CONTROLS, ids=named)
+def test_what_is_taken_away_is_missed(run: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
+    verdict = check(*run, tmp_path)
+    assert verdict.errors == 1
+    assert "assertion violated" in verdict.report
+
+
+@pytest.mark.parametrize("model", sorted(path.name for path in MODELS.glob("*.pml")))
+def test_every_control_of_a_model_is_tried(model: str) -> None:
+    text = (MODELS / model).read_text()
+    asked = re.findall(r"^#\s*(?:if|ifdef|ifndef|elif)\b(.*)$", text, re.MULTILINE)
+    macros = {name for condition in asked for name in re.findall(r"\b[A-Z][A-Z_]+\b", condition)}
+    defined = set(re.findall(r"^#define (\w+)$", text, re.MULTILINE))
+    tried = {macro for name, macros in CONTROLS if name == model for macro in macros}
+    assert macros - defined - SIZES - PARTS == tried - PARTS
+
+
+def test_model_and_code_name_the_same_steps(tmp_path: Path) -> None:
+    header = series_files(tmp_path, "include/popcorn/msg_ring.h") / "include/popcorn/msg_ring.h"
+    named_in_code = [
+        name
+        for line in re.findall(r"^ \*\t(?:writer|reader)\t(.*)$", header.read_text(), re.MULTILINE)
+        for name in re.findall(r"\b[A-Z]+\b", line)
+    ]
+    modelled = re.findall(r"^inline ([A-Z]+)\(", (MODELS / "msg.pml").read_text(), re.MULTILINE)
+    assert sorted(modelled) == sorted(named_in_code)
+    assert len(modelled) > 1
