@@ -23,7 +23,7 @@ static const char *judge(const struct popcorn_msg_slot *slot, u32 r)
 		return "nobody's message";
 	if (slot->flags & POPCORN_MSG_F_LONG) {
 		if (slot->len > POPCORN_MSG_MAX || slot->bulk >= POPCORN_MSG_BULKS ||
-		    !popcorn_bulk_owned(&inbox, slot->bulk, from, gen))
+		    !popcorn_cell_owned(inbox.bulk_word, slot->bulk, from, gen))
 			return "a cell of somebody else";
 		data = inbox.bulk[slot->bulk];
 	} else if (slot->len > POPCORN_MSG_INLINE) {
@@ -54,7 +54,7 @@ static void take(u32 r, u64 word)
 	else
 		corrupt++;
 	if (slot.flags & POPCORN_MSG_F_LONG && slot.bulk < POPCORN_MSG_BULKS)
-		popcorn_bulk_free(&inbox, slot.bulk, from, gen);
+		popcorn_cell_free(inbox.bulk_word, slot.bulk, from, gen);
 	if (!popcorn_ring_free(&inbox.ring[r], heads[r], word) && !may_corrupt)
 		fail("ring %u, ticket %u changed while it was read", r, heads[r]);
 	WRITE_ONCE(heads[r], heads[r] + 1);
@@ -95,26 +95,10 @@ static bool read_one(u32 r)
 /* Cells of those that died, unless what lies in them can still be read. */
 void sweep(void)
 {
-	u32 r, i, b;
+	u32 corrupt = popcorn_cells_sweep(inbox.bulk_word, POPCORN_MSG_BULKS, inbox.ring, RINGS, is_gone);
 
-	for (b = 0; b < POPCORN_MSG_BULKS; b++) {
-		u64 word = smp_load_acquire(&inbox.bulk_word[b]);
-		u32 id = popcorn_word_owner(word), gen = popcorn_word_generation(word);
-		bool referred = false;
-
-		if (popcorn_word_state(word) != POPCORN_WORD_CLAIMED || !is_gone(id, gen))
-			continue;
-		for (r = 0; r < RINGS; r++)
-			for (i = 0; i < POPCORN_MSG_SLOTS; i++) {
-				u64 w = smp_load_acquire(&inbox.ring[r].slot[i].word);
-
-				/* Whoever is gone writes no more: contents can be read. */
-				if ((u32)w == (u32)popcorn_word(POPCORN_WORD_READY, id, gen, 0))
-					referred |= inbox.ring[r].slot[i].bulk == b;
-			}
-		if (!referred)
-			popcorn_bulk_free(&inbox, b, id, gen);
-	}
+	if (corrupt && !may_corrupt)
+		fail("%u cells have words that cannot be", corrupt);
 }
 
 static void *read_all(void *arg)

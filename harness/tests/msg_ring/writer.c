@@ -38,7 +38,7 @@ static bool send_one(struct writer *w, u32 gen)
 	len = next_random(&w->seed) % (POPCORN_MSG_INLINE + 1);
 	if (one_in(&w->seed, 4)) {
 		len += POPCORN_MSG_INLINE + 1;
-		bulk = popcorn_bulk_claim(&inbox, w->id, gen);
+		bulk = popcorn_cell_claim(inbox.bulk_word, POPCORN_MSG_BULKS, w->id, gen);
 		if (bulk < 0) {
 			sched_yield();
 			return true;
@@ -54,7 +54,7 @@ static bool send_one(struct writer *w, u32 gen)
 		fail("writer %u finds the ring corrupt", w->id);
 	if (ret) {
 		if (bulk >= 0)
-			popcorn_bulk_free(&inbox, bulk, w->id, gen);
+			popcorn_cell_free(inbox.bulk_word, bulk, w->id, gen);
 		sched_yield();
 		return true;
 	}
@@ -74,7 +74,7 @@ static bool send_one(struct writer *w, u32 gen)
 		if (!may_corrupt)
 			fail("ticket %u of writer %u, which lives, was taken away", ticket, w->id);
 		if (bulk >= 0)
-			popcorn_bulk_free(&inbox, bulk, w->id, gen);
+			popcorn_cell_free(inbox.bulk_word, bulk, w->id, gen);
 	}
 	pause_sometimes(&w->seed);
 	if (publish_first)
