@@ -14,35 +14,61 @@
 
 #include "msg.h"
 
+/* One byte more than can be sent: the kernel, not this program, says what is too long. */
+#define PAYLOAD_MAX	(POPCORN_PACKET_MAX + 1)
+
 static union {
 	struct popcorn_packet packet;
-	char bytes[sizeof(struct popcorn_packet) + POPCORN_PACKET_MAX + 1];
+	char bytes[sizeof(struct popcorn_packet) + PAYLOAD_MAX];
 } buffer;
 
 static char * const payload = buffer.bytes + sizeof(struct popcorn_packet);
 
-int send_packet(int fd, const struct options *o)
+static int send_payload(int fd, const struct options *o, size_t len)
 {
-	size_t len = 0;
-	ssize_t n;
-
-	while (len <= POPCORN_PACKET_MAX &&
-	       (n = read(0, payload + len, POPCORN_PACKET_MAX + 1 - len)) > 0)
-		len += n;
-	if (n < 0)
-		failed("standard input");
-	if (len > POPCORN_PACKET_MAX) {
-		errno = EMSGSIZE;
-		failed("send");
-	}
 	buffer.packet = (struct popcorn_packet) {
-		.kernel = o->kernel,
+		.kernel = o->to,
 		.port = o->port,
 		.len = len,
-		.flags = (o->group ? POPCORN_PACKET_GROUP : 0) | (o->high ? POPCORN_PACKET_HIGH : 0),
 	};
-	if (write(fd, &buffer, sizeof(buffer.packet) + len) < 0)
-		failed("send");
+	if (o->group)
+		buffer.packet.flags |= POPCORN_PACKET_GROUP;
+	if (o->high)
+		buffer.packet.flags |= POPCORN_PACKET_HIGH;
+	return write(fd, &buffer, sizeof(buffer.packet) + len) < 0;
+}
+
+/* The next message on standard input, a line or all there is; its length, or -1 at the end. */
+static ssize_t next_payload(int lines)
+{
+	size_t len = 0;
+	int c = EOF;
+
+	while (len < PAYLOAD_MAX && (c = getchar()) != EOF) {
+		if (lines && c == '\n')
+			return len;
+		payload[len++] = c;
+	}
+	if (ferror(stdin))
+		failed("standard input");
+	return len || !lines ? (ssize_t)len : -1;
+}
+
+int send_packets(int fd, const struct options *o)
+{
+	size_t nr = 0, bytes = 0;
+	ssize_t len;
+
+	while ((len = next_payload(o->lines)) >= 0) {
+		if (send_payload(fd, o, len))
+			failed_after("send", nr, "messages");
+		nr++;
+		bytes += len;
+		if (!o->lines)
+			break;
+	}
+	printf("{\"verb\": \"send\", \"to\": %u, \"port\": %u, \"messages\": %zu, "
+	       "\"bytes\": %zu}\n", o->to, o->port, nr, bytes);
 	return 0;
 }
 
@@ -64,11 +90,20 @@ static void print_text(const char *text, size_t len)
 	putchar('"');
 }
 
-/* One line of JSON for each message, as it comes. */
+static void print_packet(void)
+{
+	printf("{\"kernel\": %u, \"port\": %u, \"bytes\": %u, \"high\": %s, \"data\": ",
+	       buffer.packet.kernel, buffer.packet.port, buffer.packet.len,
+	       buffer.packet.flags & POPCORN_PACKET_HIGH ? "true" : "false");
+	print_text(payload, buffer.packet.len);
+	puts("}");
+}
+
+/* Each message as it comes: a line of JSON, or with @raw its bytes and nothing else. */
 int receive_packets(int fd, const struct options *o)
 {
 	struct pollfd ready = { .fd = fd, .events = POLLIN };
-	__u32 port = o->kernel, i;
+	__u32 port = o->to, i;
 	ssize_t n;
 
 	if (ioctl(fd, POPCORN_IOC_BIND, &port))
@@ -76,16 +111,16 @@ int receive_packets(int fd, const struct options *o)
 	for (i = 0; i < o->count; i++) {
 		n = poll(&ready, 1, o->timeout_s ? (int)o->timeout_s * 1000 : -1);
 		if (!n) {
-			errno = ETIMEDOUT;
-			failed("receive");
+			errno = ETIME;
+			failed_after("receive", i, "messages");
 		}
 		n = n < 0 ? n : read(fd, &buffer, sizeof(buffer));
 		if (n < 0)
-			failed("receive");
-		printf("{\"kernel\": %u, \"port\": %u, \"bytes\": %u, \"data\": ",
-		       buffer.packet.kernel, buffer.packet.port, buffer.packet.len);
-		print_text(payload, buffer.packet.len);
-		puts("}");
+			failed_after("receive", i, "messages");
+		if (o->raw)
+			fwrite(payload, 1, buffer.packet.len, stdout);
+		else
+			print_packet();
 		fflush(stdout);
 	}
 	return 0;

@@ -2,8 +2,9 @@
 /*
  * popcorn-msg: messages between kernels, sent, received and measured.
  *
- * Results are one JSON object on standard output; times are nanoseconds.
- * Exit status: 0 fine, 1 the other side or the kernel refused, 2 usage.
+ * Results are lines on standard output, a JSON object each; times are
+ * nanoseconds.  Exit status: 0 fine, 1 the other side or a kernel refused,
+ * 2 usage.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "msg.h"
@@ -21,19 +21,26 @@
 #define DEVICE	"/dev/popcorn"
 
 static const char usage[] =
-	"usage: popcorn-msg ping KERNEL [-n COUNT] [-l BYTES] [-H]\n"
+	"usage: popcorn-msg ping KERNEL [-n COUNT] [-l BYTES] [-i MICROSECONDS] [-t SECONDS] [-H] [-v]\n"
+	"       popcorn-msg call CPU [-n COUNT] [-i MICROSECONDS]\n"
 	"       popcorn-msg stream KERNEL|all [-n COUNT] [-l BYTES]\n"
 	"       popcorn-msg copy KERNEL [-n COUNT] [-l BYTES]\n"
-	"       popcorn-msg call CPU [-n COUNT]\n"
 	"       popcorn-msg fanout GROUP [-n COUNT] [-l BYTES]\n"
 	"       popcorn-msg group open | close GROUP | join GROUP | leave GROUP\n"
-	"       popcorn-msg send KERNEL PORT [-g] <DATA\n"
-	"       popcorn-msg receive PORT [-n COUNT] [-t SECONDS]\n"
+	"       popcorn-msg send KERNEL PORT [-e] [-g] [-H] [-N] <DATA\n"
+	"       popcorn-msg receive PORT [-n COUNT] [-t SECONDS] [-r]\n"
+	"ping: round trips by stage; call: a function call on another CPU of this kernel;\n"
+	"stream: until all messages were handled; copy: the same bytes without protocol.\n"
 	"  -n COUNT    how many times (1000)\n"
 	"  -l BYTES    payload of each message (0)\n"
+	"  -i MICROSECONDS  pause between two, in which the other side falls asleep (0)\n"
+	"  -t SECONDS  give up after so long without an answer (60) or a message (never)\n"
 	"  -H          high priority\n"
+	"  -e          each line is a message\n"
 	"  -g          KERNEL is a multicast group\n"
-	"  -t SECONDS  give up after so long without a message (never)\n";
+	"  -N          fail rather than wait when the receiver's queue is full\n"
+	"  -r          write the payloads and nothing else\n"
+	"  -v          a line for each round trip as well, in TSC cycles\n";
 
 static void __attribute__((noreturn)) misused(const char *format, ...)
 {
@@ -60,16 +67,24 @@ const char *reason(int error)
 		return "nobody handles messages of this type there";
 	case ECONNREFUSED:
 		return "no process of that kernel is bound to the port";
+	case EAGAIN:
+		return "there is no room at the receiver";
 	case ETIMEDOUT:
 		return "no answer in time";
+	case ETIME:
+		return "no message in time";
 	case ENOENT:
 		return "the group is not open, or this kernel is no member";
 	case EALREADY:
 		return "this kernel is a member already";
+	case ENOSPC:
+		return "all groups are open";
 	case ENOTCONN:
 		return "this kernel has not joined the others";
 	case EADDRINUSE:
 		return "another process is bound to the port";
+	case EIO:
+		return "what the other kernel reads from is corrupt";
 	default:
 		return strerror(error);
 	}
@@ -78,6 +93,12 @@ const char *reason(int error)
 void __attribute__((noreturn)) failed(const char *what)
 {
 	fprintf(stderr, "popcorn-msg: %s: %s\n", what, reason(errno));
+	exit(1);
+}
+
+void __attribute__((noreturn)) failed_after(const char *what, size_t nr, const char *things)
+{
+	fprintf(stderr, "popcorn-msg: %s, after %zu %s: %s\n", what, nr, things, reason(errno));
 	exit(1);
 }
 
@@ -100,7 +121,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 
 	*o = (struct options) { .count = 1000 };
 	/* The long kind, which takes options behind other words as well. */
-	while ((option = getopt_long(argc, argv, "n:l:Hgt:", none, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "n:l:i:t:HegNrv", none, NULL)) != -1) {
 		switch (option) {
 		case 'n':
 			o->count = number(optarg, "-n", 1000000000);
@@ -110,14 +131,29 @@ static void parse_options(int argc, char **argv, struct options *o)
 		case 'l':
 			o->len = number(optarg, "-l", 1UL << 30);
 			break;
+		case 'i':
+			o->pause_us = number(optarg, "-i", 1000000);
+			break;
+		case 't':
+			o->timeout_s = number(optarg, "-t", 1000000);
+			break;
 		case 'H':
 			o->high = 1;
+			break;
+		case 'e':
+			o->lines = 1;
 			break;
 		case 'g':
 			o->group = 1;
 			break;
-		case 't':
-			o->timeout_s = number(optarg, "-t", 1000000);
+		case 'N':
+			o->nowait = 1;
+			break;
+		case 'r':
+			o->raw = 1;
+			break;
+		case 'v':
+			o->verbose = 1;
 			break;
 		default:
 			fputs(usage, stderr);
@@ -136,69 +172,71 @@ static int group_verb(int fd, const char *verb, const char *name)
 		{ "join", POPCORN_IOC_JOIN_GROUP },
 		{ "leave", POPCORN_IOC_LEAVE_GROUP },
 	};
-	__u32 group;
 	size_t i;
 
-	if (!verb)
-		misused("group: what?");
-	if (!strcmp(verb, "open")) {
-		if (ioctl(fd, POPCORN_IOC_OPEN_GROUP, &group))
-			failed("open a group");
-		printf("{\"group\": %u}\n", group);
-		return 0;
-	}
+	if (!strcmp(verb, "open"))
+		return group_open(fd);
 	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
 		if (strcmp(verb, verbs[i].verb))
 			continue;
 		if (!name)
 			misused("group %s: which?", verb);
-		group = number(name, "GROUP", 0xffffffff);
-		if (ioctl(fd, verbs[i].request, &group))
-			failed(verb);
-		printf("{\"group\": %u}\n", group);
-		return 0;
+		return group_change(fd, verb, verbs[i].request, number(name, "GROUP", 0xffffffff));
 	}
 	misused("group: unknown verb '%s'", verb);
+}
+
+static int open_device(const struct options *o)
+{
+	int fd = open(DEVICE, O_RDWR | O_CLOEXEC | (o->nowait ? O_NONBLOCK : 0));
+
+	if (fd < 0) {
+		fprintf(stderr, "popcorn-msg: %s: %s\n", DEVICE, strerror(errno));
+		exit(1);
+	}
+	return fd;
+}
+
+static int run(int fd, int argc, char **argv, struct options *o)
+{
+	const char *verb = argv[0], *first = argv[1];
+
+	if (!strcmp(verb, "group"))
+		return group_verb(fd, first, argv[2]);
+	if (!strcmp(verb, "stream") && !strcmp(first, "all"))
+		return stream_all(fd, o);
+	o->to = number(first, verb, 0xffffffff);
+	if (!strcmp(verb, "ping"))
+		return ping(fd, o);
+	if (!strcmp(verb, "call"))
+		return call(fd, o);
+	if (!strcmp(verb, "stream"))
+		return measure(fd, o, POPCORN_MEASURE_STREAM);
+	if (!strcmp(verb, "copy"))
+		return measure(fd, o, POPCORN_MEASURE_COPY);
+	if (!strcmp(verb, "fanout"))
+		return measure(fd, o, POPCORN_MEASURE_GROUP);
+	if (!strcmp(verb, "receive"))
+		return receive_packets(fd, o);
+	if (!strcmp(verb, "send")) {
+		if (argc < 3)
+			misused("send: to which port?");
+		o->port = number(argv[2], "PORT", 0xffffffff);
+		return send_packets(fd, o);
+	}
+	misused("unknown verb '%s'", verb);
 }
 
 int main(int argc, char **argv)
 {
 	struct options o;
-	const char *verb;
-	int fd;
 
 	parse_options(argc, argv, &o);
 	argv += optind;
 	argc -= optind;
+	if (!argc)
+		misused("expected a verb");
 	if (argc < 2)
-		misused(argc ? "%s: of what?" : "expected a verb", argv[0]);
-	verb = argv[0];
-
-	fd = open(DEVICE, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		failed(DEVICE);
-	if (!strcmp(verb, "group"))
-		return group_verb(fd, argv[1], argv[2]);
-	if (!strcmp(verb, "stream") && !strcmp(argv[1], "all"))
-		return stream_all(fd, &o);
-	o.kernel = number(argv[1], "KERNEL", 0xffffffff);
-	if (!strcmp(verb, "ping"))
-		return ping(fd, &o);
-	if (!strcmp(verb, "stream"))
-		return measure(fd, &o, POPCORN_MEASURE_STREAM);
-	if (!strcmp(verb, "copy"))
-		return measure(fd, &o, POPCORN_MEASURE_COPY);
-	if (!strcmp(verb, "call"))
-		return measure(fd, &o, POPCORN_MEASURE_CALL);
-	if (!strcmp(verb, "fanout"))
-		return measure(fd, &o, POPCORN_MEASURE_GROUP);
-	if (!strcmp(verb, "receive"))
-		return receive_packets(fd, &o);
-	if (!strcmp(verb, "send")) {
-		if (argc < 3)
-			misused("send: to which port?");
-		o.port = number(argv[2], "PORT", 0xffffffff);
-		return send_packet(fd, &o);
-	}
-	misused("unknown verb '%s'", verb);
+		misused("%s: of what?", argv[0]);
+	return run(open_device(&o), argc, argv, &o);
 }
