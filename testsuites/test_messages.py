@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from conftest import Kernel
@@ -104,42 +103,6 @@ def test_a_full_queue_refuses_or_blocks_as_asked_and_loses_nothing(kernels: list
     receiver.shell("while kill -0 $(cat /tmp/receiver) 2>/dev/null; do sleep 0.1; done")
     heard = answers(receiver.shell("cat /tmp/heard"))
     assert [line["data"] for line in heard] == [str(number) for number in range(1, total + 1)]
-
-
-def _overtakes(ones: list[dict[str, Any]], others: list[dict[str, Any]]) -> int:
-    """How many messages were sent after one of the others and handled before it; all kernels' clocks are the same."""
-    return sum(
-        any(one["sent"] > other["sent"] and one["handled"] < other["handled"] for other in others) for one in ones
-    )
-
-
-def test_messages_of_high_priority_overtake_a_full_ring(
-    kernels: list[int], kernel: KernelById, everywhere: Everywhere
-) -> None:
-    target, normal, high, *flooding = kernels[1:7]
-    floods = [kernel(id) for id in flooding]
-
-    def found_full(id: int) -> int:
-        return rows(kernel(id).shell("cat /proc/popcorn/messages"))[target]["tx_full"]
-
-    before = found_full(high)
-    for flood in floods:
-        flood.shell(f"popcorn-msg stream {target} -n 1000000000 >/dev/null 2>&1 & echo $! >/tmp/flood")
-    try:
-        told = everywhere(
-            f"{OWN_ID}; case $id in {normal}) popcorn-msg ping {target} -n 300 -v;; "
-            f"{high}) popcorn-msg ping {target} -n 300 -v -H;; esac"
-        )
-        assert all(found_full(flood.id) for flood in floods), "the ring was never full"
-    finally:
-        for flood in floods:
-            flood.shell("kill -KILL $(cat /tmp/flood)")
-    stamps = {id: [line for line in answers(told[id]) if line["verb"] == "stamps"] for id in (normal, high)}
-    overtook, was_overtaken = _overtakes(stamps[high], stamps[normal]), _overtakes(stamps[normal], stamps[high])
-    # A sender that is held up between the stamp and its claim is overtaken as well, whatever its priority.
-    assert overtook > 4 * was_overtaken, f"{overtook} overtook, {was_overtaken} were overtaken"
-    # The flood filled another ring.
-    assert found_full(high) == before
 
 
 def _bystanders(everywhere: Everywhere, taking_part: tuple[int, ...]) -> dict[int, dict[str, list[int]]]:
