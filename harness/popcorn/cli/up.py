@@ -70,7 +70,7 @@ def up(
     from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
 
     require_room_to_record(run_dir)
-    warn_of_scarce_memory(plan)
+    warn_of_scarce_memory(plan, flavour)
     kernel, files = kernel_files(
         plan, series=series, flavour=flavour, source=source, vmlinux=vmlinux, secondary_initrd=initrd
     )

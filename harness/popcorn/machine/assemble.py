@@ -11,6 +11,7 @@ from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.kernel import build_kernel
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
+from popcorn.machine.limits import require_room
 from popcorn.machine.orders import launch_files
 from popcorn.plan.model import Plan
 
@@ -34,7 +35,7 @@ def kernel_files(
         more_files: further files for the primary: path, to content and mode.
 
     Raises:
-        UserError: a given file is not what it should be.
+        UserError: a given file is not what it should be, or a kernel has too little memory for its flavour.
         PopcornError: something could not be built.
     """
     from popcorn.build.kexec import build_kexec
@@ -44,6 +45,7 @@ def kernel_files(
         check_vmlinux(vmlinux)
     if secondary_initrd is not None:
         check_initrd(secondary_initrd)
+    require_room(plan, flavour)
     kernel = build_kernel(series=series, flavour=flavour, source=source)
     kexec = build_kexec()
     primary = build_image("primary", kernel=kernel, kexec=kexec)
