@@ -393,9 +393,17 @@ inline RECHECK()
 	d_step { got = (state[AT(head)] == WORD_READY) };
 #endif
 	if
-	:: !got -> break
-	:: else -> d_step { !arming; armed = 0 }	/* xchg() */
+	:: got -> d_step { !arming; armed = 0 }	/* xchg() */
+	:: else
 	fi
+}
+
+/* With the lock; got afterwards: something is ready, and nobody would tell. */
+inline arm()
+{
+	mend_tail();
+	ARM();
+	RECHECK()
 }
 
 /* The tasklet. */
@@ -423,9 +431,11 @@ end:
 	      :: else
 	      fi;
 #endif
-	      mend_tail();
-	      ARM();
-	      RECHECK()
+	      arm();
+	      if
+	      :: !got -> break
+	      :: else
+	      fi
 	   od;
 #ifdef LOCKS
 	   locked = 0
@@ -463,8 +473,8 @@ inline poll()
  */
 active proctype poller()
 {
-	byte seen_ticket, seen_state, seen_owner, seen_gen;
-	bit got, gone;
+	byte seen_ticket, seen_state, seen_owner, seen_gen, seen_tail;
+	bit got, gone, last_one;
 
 	if
 	:: poll()
@@ -473,10 +483,20 @@ active proctype poller()
 	   disarming = 1;
 	   poll();
 	   /* popcorn_msg_await_end(): its atomic access is a barrier */
-	   d_step { !disarming; awaiting-- };
+	   d_step { !disarming; awaiting--; last_one = (awaiting == 0) };
 #ifndef NO_AWAIT_END
 	   if
-	   :: awaiting == 0 -> scheduled = 1
+	   :: last_one ->
+		if
+		:: d_step { !locked; locked = 1 };
+		   arm();
+		   locked = 0
+		:: locked -> got = 1
+		fi;
+		if
+		:: got -> scheduled = 1
+		:: else
+		fi
 	   :: else
 	   fi
 #endif
