@@ -33,11 +33,12 @@ def main(argv: list[str]) -> int:
         print("qemu-system-x86_64: error: cannot do this", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind("monitor.sock")
-    listener.listen()
     quitting = threading.Event()
-    threading.Thread(target=serve, args=(listener, quitting), daemon=True).start()
+    for name in ("monitor.sock", "qmp.sock"):
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(name)
+        listener.listen()
+        threading.Thread(target=serve, args=(listener, quitting), daemon=True).start()
     play(argv, part)
     if part == "reboots":
         time.sleep(0.5)
@@ -68,7 +69,8 @@ def serve(listener: socket.socket, quitting: threading.Event) -> None:
 
     threading.Thread(target=farewell, daemon=True).start()
     for request in requests(connection):
-        answer = USERNET if request["execute"] == "human-monitor-command" else {}
+        line = request.get("arguments", {}).get("command-line")
+        answer = USERNET if line == "info usernet" else f"what {line} prints\n" if line else {}
         say({"return": answer, "id": request.get("id")})
 
 

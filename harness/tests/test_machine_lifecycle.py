@@ -130,6 +130,16 @@ def test_a_kernel_that_gets_stuck_is_named_with_its_stage_and_last_line(boot: Bo
     assert not registry.is_live("default") or gone(registry.find("default").qemu_pid)
 
 
+def test_the_registers_of_a_kernel_that_gets_stuck_are_kept(boot: Boot) -> None:
+    with pytest.raises(GuestError):
+        boot("stuck", stall_s=0.5, tied=False, keep_failed=True)
+    with attach_up() as machine:
+        kept = (machine.run_dir / "registers.txt").read_text()
+        machine.down()
+    assert "what info registers -a prints" in kept
+    assert "CPU 4, kernel 4\nwhat info lapic 4 prints" in kept
+
+
 def test_a_kernel_that_dies_at_boot_is_told_at_once(boot: Boot) -> None:
     with pytest.raises(GuestError, match=r"kernel 4 ended while it booted: dead at stage smp, no more magic smoke"):
         boot("panic")

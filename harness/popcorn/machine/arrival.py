@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import time
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from popcorn import cpulist, progress
 from popcorn.errors import GuestError, HostError
+from popcorn.files import write_atomic
 from popcorn.machine.control import ask
 from popcorn.machine.layout import NotFormattedError, Region, Slot, unknown_slot
 from popcorn.machine.limits import require_room_to_record
@@ -20,6 +22,7 @@ from popcorn.machine.limits import require_room_to_record
 if TYPE_CHECKING:
     from popcorn.machine.machine import Machine
 
+REGISTERS_FILE = "registers.txt"
 DEFAULT_STALL_S = 120.0
 # A kernel whose heart beats but which prints nothing and passes no stage gets so much longer.
 _BEATING_FACTOR = 3
@@ -214,12 +217,25 @@ def _stuck(machine: Machine, region: Region, pending: Sequence[Slot], total: int
         f"kernel {slot.id} is {slot.state} at stage {slot.stage}{_said(region, slot.id)}"
         for slot in pending[:_NAMED_KERNELS]
     )
+    _save_registers(machine, pending)
     rest = pending[_NAMED_KERNELS:]
     others = f"; and kernels {cpulist.format(slot.id for slot in rest)}" if rest else ""
     return GuestError(
         f"{len(pending)} of {total} kernels did not come up, and nothing moved for {stall_s:g} s: {named}{others}",
-        hint=f"consoles and events are in {machine.run_dir}; `popcorn log ID --name {machine.name}` shows them",
+        hint=f"consoles, events and the CPUs' {REGISTERS_FILE} are in {machine.run_dir}; "
+        f"`popcorn log ID --name {machine.name}` shows the consoles",
     )
+
+
+def _save_registers(machine: Machine, stuck: Sequence[Slot]) -> None:
+    """What the CPUs of stuck kernels do, from QEMU's monitor: the machine may not live on to be asked."""
+    partitions = [machine.plan.partition(slot.id) for slot in stuck]
+    with contextlib.suppress(HostError), machine.qmp() as qmp:
+        told = [qmp.monitor("info registers -a")]
+        for partition in partitions:
+            for cpu, apic_id in zip(partition.cpus, partition.apic_ids, strict=True):
+                told.append(f"CPU {cpu}, kernel {partition.id}\n{qmp.monitor(f'info lapic {apic_id}')}")
+        write_atomic(machine.run_dir / REGISTERS_FILE, "\n".join(told))
 
 
 def _said(region: Region, id: int) -> str:
