@@ -22,7 +22,7 @@ import pytest
 from popcorn.config import load_machine
 from popcorn.errors import PopcornError
 from popcorn.guest.finished import Finished
-from popcorn.machine.assemble import kernel_files
+from popcorn.machine.assemble import for_flavour, kernel_files
 from popcorn.machine.boot import up
 from popcorn.machine.machine import Machine
 from popcorn.plan import make_plan
@@ -53,7 +53,7 @@ class Pool:
         if self._machine is not None and (need != self._need or not _whole(self._machine)):
             self.close()
         if self._machine is None:
-            plan = make_plan(load_machine(need.machine), need.policy)
+            plan = for_flavour(make_plan(load_machine(need.machine), need.policy), need.flavour)
             _, files = kernel_files(plan, flavour=need.flavour)
             self._machine = up(plan, files, name=f"suite-{os.getpid()}", tied=True, run_dir=self._new_run_dir())
             self._need = need

@@ -8,6 +8,7 @@ import pytest
 from popcorn.config import load_machine
 from popcorn.config.sizes import MIB
 from popcorn.errors import UserError
+from popcorn.machine.assemble import for_flavour
 from popcorn.machine.limits import expected_bytes, require_room
 from popcorn.plan import make_plan
 
@@ -31,3 +32,12 @@ def test_the_debug_kernel_shadows_all_memory() -> None:
     plan = make_plan(SMALL, "per-core")
     memory = sum(partition.memory_bytes for partition in plan.partitions)
     assert expected_bytes(plan, "debug") > expected_bytes(plan, "default") + memory // 8
+
+
+def test_kernels_of_the_debug_flavour_get_its_parameters_last_and_others_none() -> None:
+    plan = make_plan(SMALL, "per-core")
+    first = plan.primary  # which a plan remembers
+    assert for_flavour(plan, "default") is plan
+    fitted = for_flavour(plan, "debug")
+    assert fitted.primary.cmdline == f"{first.cmdline} percpu_alloc=embed"
+    assert all(one.cmdline.endswith(" percpu_alloc=embed") for one in fitted.partitions)

@@ -66,11 +66,12 @@ def up(
     registry.require_free(name)
     plan = chosen_plan(**options)
     hostpackages.ensure("up")
-    from popcorn.machine.assemble import kernel_files
+    from popcorn.machine.assemble import for_flavour, kernel_files
     from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
 
     require_room_to_record(run_dir)
     warn_of_scarce_memory(plan, flavour)
+    plan = for_flavour(plan, flavour)
     kernel, files = kernel_files(
         plan, series=series, flavour=flavour, source=source, vmlinux=vmlinux, secondary_initrd=initrd
     )

@@ -15,6 +15,16 @@ from popcorn.machine.limits import require_room
 from popcorn.machine.orders import launch_files
 from popcorn.plan.model import Plan
 
+# Of two equal parameters the last counts. KASAN has no shadow for the vmalloc area, where percpu_alloc=page puts what
+# each CPU has, the stack of its interrupts included.
+_PARAMETERS = {"debug": "percpu_alloc=embed"}
+
+
+def for_flavour(plan: Plan, flavour: str) -> Plan:
+    """The plan with what kernels of a flavour need on their command lines."""
+    more = _PARAMETERS.get(flavour)
+    return plan.with_parameters(more) if more else plan
+
 
 def kernel_files(
     plan: Plan,

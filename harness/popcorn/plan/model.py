@@ -65,6 +65,12 @@ class Plan(_Model):
     def primary(self) -> Partition:
         return next(partition for partition in self.partitions if partition.is_primary)
 
+    def with_parameters(self, words: str) -> Plan:
+        """The plan with more words at the end of each kernel's command line."""
+        longer = [one.model_copy(update={"cmdline": f"{one.cmdline} {words}"}) for one in self.partitions]
+        # A copy would have what is cached as well.
+        return Plan(machine=self.machine, policy=self.policy, region=self.region, partitions=tuple(longer))
+
     @cached_property
     def secondaries(self) -> tuple[Partition, ...]:
         """All but the primary, by id."""
