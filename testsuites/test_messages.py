@@ -168,6 +168,7 @@ def _looks(text: str) -> list[dict[str, int]]:
         (f"head -c {_LONGEST + 1} /dev/zero | popcorn-msg send 2 1", "too long"),
         ("popcorn-msg ping 2 -n 1 -l 65537", "too long"),
         ("popcorn-msg stream 2 -n 1 -l 65537", "too long"),
+        ("popcorn-msg ping 2 -n 1 -T 63", "nobody handles messages of this type"),
         ("popcorn-msg group join 5", "group is not open"),
         ("popcorn-msg receive 44 -n 1 -t 1", "no message in time"),
         (

@@ -74,6 +74,7 @@ int ping(int fd, const struct options *o)
 			.len = o->len,
 			.flags = o->high ? POPCORN_PACKET_HIGH : 0,
 			.timeout_ms = (o->timeout_s ? o->timeout_s : TIMEOUT_S) * 1000,
+			.type = o->type,
 		};
 
 		pause_between(o);

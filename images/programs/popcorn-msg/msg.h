@@ -13,6 +13,7 @@ struct options {
 	__u32 count;
 	__u32 len;
 	__u32 pause_us;
+	__u32 type;		/* 0: the one for pings */
 	__u32 timeout_s;	/* 0: not given */
 	int high;
 	int lines;

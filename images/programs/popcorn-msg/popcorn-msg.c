@@ -21,7 +21,8 @@
 #define DEVICE	"/dev/popcorn"
 
 static const char usage[] =
-	"usage: popcorn-msg ping KERNEL [-n COUNT] [-l BYTES] [-i MICROSECONDS] [-t SECONDS] [-H] [-v]\n"
+	"usage: popcorn-msg ping KERNEL [-n COUNT] [-l BYTES] [-i MICROSECONDS] [-t SECONDS] [-T TYPE]\n"
+	"                        [-H] [-v]\n"
 	"       popcorn-msg call CPU [-n COUNT] [-i MICROSECONDS]\n"
 	"       popcorn-msg stream KERNEL|all [-n COUNT] [-l BYTES]\n"
 	"       popcorn-msg copy KERNEL [-n COUNT] [-l BYTES]\n"
@@ -35,6 +36,7 @@ static const char usage[] =
 	"  -l BYTES    payload of each message (0)\n"
 	"  -i MICROSECONDS  pause between two, in which the other side falls asleep (0)\n"
 	"  -t SECONDS  give up after so long without an answer (60) or a message (never)\n"
+	"  -T TYPE     of messages; one that nobody handles is refused (the one for pings)\n"
 	"  -H          high priority\n"
 	"  -e          each line is a message\n"
 	"  -g          KERNEL is a multicast group\n"
@@ -121,7 +123,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 
 	*o = (struct options) { .count = 1000 };
 	/* The long kind, which takes options behind other words as well. */
-	while ((option = getopt_long(argc, argv, "n:l:i:t:HegNrv", none, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "n:l:i:t:T:HegNrv", none, NULL)) != -1) {
 		switch (option) {
 		case 'n':
 			o->count = number(optarg, "-n", 1000000000);
@@ -136,6 +138,9 @@ static void parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 't':
 			o->timeout_s = number(optarg, "-t", 1000000);
+			break;
+		case 'T':
+			o->type = number(optarg, "-T", 255);
 			break;
 		case 'H':
 			o->high = 1;
