@@ -58,6 +58,12 @@ def test_commas_in_paths_do_not_end_an_option() -> None:
     assert "logfile=/run/a,,b/serial.log" in serial
 
 
+def test_only_an_emulated_cpu_denies_fast_string_copies() -> None:
+    emulated, virtual = (qemu.argv(replace(spec(), accel=accel)) for accel in ("tcg", "kvm"))
+    assert "erms=off" in value(emulated, "-cpu")
+    assert "erms" not in value(virtual, "-cpu")
+
+
 def test_no_port_is_fixed_and_everything_listens_on_loopback() -> None:
     forwards = [word for word in qemu.argv(spec()) if "tcp:" in word]
     assert [word.split("hostfwd=")[1] for word in forwards] == ["tcp:127.0.0.1:0-:22"]

@@ -27,6 +27,9 @@ GUEST_SSH_PORT = 22
 _TRANSLATION_BUFFER_MIB = 2047
 # Five levels of page tables cost a twentieth of the boot's time and serve no machine of ours.
 _CPU = "max,la57=off"
+# TCG runs `rep movsb` a byte at a time. Linux copies to and from user space with it if the CPU claims to be fast
+# at it: without, TCP over the loopback is four times as fast.
+_TCG_CPU = f"{_CPU},erms=off"
 
 Accel = Literal["kvm", "tcg"]
 
@@ -78,7 +81,7 @@ def argv(spec: MachineSpec) -> list[str]:
     line += ["-name", f"popcorn-{spec.name},debug-threads=on"]
     line += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     line += ["-machine", "q35"]
-    line += ["-cpu", _CPU]
+    line += ["-cpu", _TCG_CPU if spec.accel == "tcg" else _CPU]
     line += ["-accel", f"tcg,thread=multi,tb-size={_TRANSLATION_BUFFER_MIB}" if spec.accel == "tcg" else "kvm"]
     line += ["-smp", _smp(spec)]
     line += ["-m", f"{sum(node.memory_bytes for node in spec.nodes) >> 20}M"]
