@@ -7,43 +7,18 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from some_run import manifest
 
-from popcorn.config import load_machine
 from popcorn.errors import HostError, UserError
 from popcorn.guest.finished import Finished
-from popcorn.plan import make_plan
 from popcorn.report.page import benchmarks, compare, render
 from popcorn.run import npb
-from popcorn.run.bootbench import SMP, Boot, order, ratios, spread
-from popcorn.run.manifest import Host, Kernel, Manifest, read_manifest
+from popcorn.run.bootbench import SMP, Boot, order, ratios
+from popcorn.run.manifest import read_manifest
 from popcorn.run.results import RESULTS_FILE, Measurement, Results, read_results
+from popcorn.run.spread import figure, spread
 
 _GOOD = b'{"benchmark": "is", "class": "S", "threads": 2, "time_s": 0.5, "mop_s": 9.0, "verified": true}\n'
-
-
-def _manifest() -> Manifest:
-    return Manifest(
-        popcorn="0",
-        commit="",
-        typed=("popcorn", "demo"),
-        begun=1.0,
-        host=Host(
-            name="h", system="Linux", cpu="<c & d>", cores=2, memory_bytes=1 << 30, available_bytes=1 << 29, load=0.5
-        ),
-        qemu="7.2",
-        accel="tcg",
-        kernel=Kernel(
-            release="6.12.0-popcorn",
-            series="6.12",
-            flavour="default",
-            key="k",
-            base="6.12.0",
-            config_sha256="a",
-            bzimage_sha256="b",
-            vmlinux_sha256="c",
-        ),
-        plan=make_plan(load_machine("small"), "per-core"),
-    )
 
 
 def _boot_results() -> list[Measurement]:
@@ -88,8 +63,8 @@ def test_results_of_another_schema_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_manifest_is_read_back_as_it_was_written(tmp_path: Path) -> None:
-    _manifest().save(tmp_path)
-    assert read_manifest(tmp_path) == _manifest()
+    manifest().save(tmp_path)
+    assert read_manifest(tmp_path) == manifest()
 
 
 def test_a_folder_without_manifest_is_no_run(tmp_path: Path) -> None:
@@ -121,7 +96,7 @@ def test_an_answer_that_is_not_verified_gives_no_time(done: Finished, status: st
 
 
 def test_the_report_is_one_page_that_loads_nothing() -> None:
-    page = render(_manifest(), _boot_results(), "a run")
+    page = render(manifest(), _boot_results(), "a run")
     assert "src=" not in page
     assert "<link" not in page
     assert "&lt;c &amp; d&gt;" in page
@@ -130,10 +105,10 @@ def test_the_report_is_one_page_that_loads_nothing() -> None:
 
 def test_failed_measurements_are_told_and_in_no_average() -> None:
     failed = Measurement("boot.wall", None, "s", 9, "void")
-    page = render(_manifest(), [*_boot_results(), failed], "a run")
+    page = render(manifest(), [*_boot_results(), failed], "a run")
     assert "1 measurement is void or failed" in page
-    assert compare(_manifest(), [*_boot_results(), failed], "boot.wall") == compare(
-        _manifest(), _boot_results(), "boot.wall"
+    assert compare(manifest(), [*_boot_results(), failed], "boot.wall") == compare(
+        manifest(), _boot_results(), "boot.wall"
     )
 
 
@@ -155,13 +130,13 @@ def test_a_benchmark_has_a_row_for_each_kernel_and_counts_what_was_verified() ->
 
 
 def test_the_report_says_how_many_kernels_were_verified_and_leads_to_what_they_said() -> None:
-    page = render(_manifest(), [*_boot_results(), *_answers(True, False)], "a run")
+    page = render(manifest(), [*_boot_results(), *_answers(True, False)], "a run")
     assert '<span class="bad">1</span> of 2' in page
     assert 'href="npb/1.txt"' in page
 
 
 def test_the_last_kernel_is_compared_with_the_second_launched_one() -> None:
-    found = compare(_manifest(), _boot_results(), "boot.wall")
+    found = compare(manifest(), _boot_results(), "boot.wall")
     assert found is not None
     assert (found.early, found.late, found.ratio) == (2, 7, 8 / 3)
 
@@ -178,4 +153,9 @@ def test_ratios_compare_boots_pair_by_pair() -> None:
         Boot("p", 8, 2, Path(), ()),
     ]
     assert ratios(boots, "p") == ([2.0, 4.0], [3.0, 1.0])
+
+
+def test_spreads_have_the_digits_that_can_mean_something() -> None:
     assert str(spread([3.0, 1.0, 2.0])) == "2.00 (1.00-3.00)"
+    assert str(spread([5.0, 5.0])) == "5.00"
+    assert [figure(value) for value in (1234.5, 12.34, 0.123, 0.00456, 0.0)] == ["1234", "12.3", "0.12", "0.0046", "0"]

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from popcorn.cli.bench_messages import messages
+from popcorn.cli.bench_network import network
+
 if TYPE_CHECKING:
     from popcorn.run.bootbench import Boot
 
@@ -16,6 +19,10 @@ if TYPE_CHECKING:
 @click.group()
 def bench() -> None:
     """Measure."""
+
+
+bench.add_command(messages)
+bench.add_command(network)
 
 
 @bench.command()
@@ -55,8 +62,9 @@ def boot(name: str, machine: str, policy: str, repeat: int, series: str, accel: 
 
 def _print(boots: list[Boot], policy: str) -> None:
     from popcorn.cli.table import print_table
-    from popcorn.run.bootbench import ratios, spread
+    from popcorn.run.bootbench import ratios
     from popcorn.run.measure import memory_of_secondaries, values
+    from popcorn.run.spread import spread
 
     rows = [[one.policy, f"{one.wall_s:.2f} s", f"{one.cpu_s:.2f} s"] for one in boots]
     print_table(["POLICY", "WALL", "CPU"], rows, frozenset({"WALL", "CPU"}))

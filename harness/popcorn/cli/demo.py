@@ -85,8 +85,8 @@ def _benchmark(run: RecordedRun, plan: Plan, benchmark: str, size: str) -> list[
 def _print(plan: Plan, run: RecordedRun, answers: list[NpbAnswer], release: str) -> None:
     from popcorn import cpulist
     from popcorn.cli.table import print_table
-    from popcorn.run.bootbench import spread
     from popcorn.run.measure import memory_of_secondaries, values
+    from popcorn.run.spread import spread
 
     walls, cpus = values(run.boot, "boot.wall"), values(run.boot, "boot.cpu")
     rows = [

@@ -17,9 +17,12 @@ from popcorn.config.sizes import format_size
 from popcorn.files import write_atomic
 from popcorn.plan.draw import to_svg
 from popcorn.report import plots
+from popcorn.report.benchfigures import bench_figures
+from popcorn.run.goals import judge
 from popcorn.run.manifest import Manifest, read_manifest
 from popcorn.run.measure import memory_of_secondaries, values
 from popcorn.run.results import Measurement, read_results
+from popcorn.run.spread import spread
 
 REPORT_FILE = "report.html"
 _STAGES = ("to first C code", "to init", "to userspace ready")
@@ -67,6 +70,17 @@ class Row:
     rate: Measurement | None
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A metric of the whole machine: median (least-most), unless there is no value."""
+
+    metric: str
+    status: str
+    unit: str
+    value: str
+    times: int
+
+
 def write_report(run_dir: Path) -> Path:
     """Write the page of a run into its folder.
 
@@ -91,15 +105,29 @@ def render(manifest: Manifest, results: Sequence[Measurement], title: str) -> st
         title=title,
         manifest=manifest,
         plan_svg=Markup(_svg_element(to_svg(manifest.plan))),
-        machine_rows=[one for one in results if one.kernel is None],
+        goals=judge(results),
+        machine_rows=summed_up(results),
         compared=[found for metric in ("boot.wall", "boot.cpu") if (found := compare(manifest, results, metric))],
-        figures=_figures(results),
+        figures=[*_figures(results), *bench_figures(results)],
         memory=_memory(results),
         missing=[one for one in results if one.status != "ok"],
         benchmarks=benchmarks(results),
         of_the_machine=_OF_THE_MACHINE,
         of_a_kernel=_OF_A_KERNEL,
     )
+
+
+def summed_up(results: Sequence[Measurement]) -> list[Finding]:
+    """What was found of the whole machine, a metric a line however often it was measured."""
+    rows: dict[tuple[str, str], list[Measurement]] = {}
+    for one in results:
+        if one.kernel is None:
+            rows.setdefault((one.metric, one.status), []).append(one)
+    return [
+        Finding(metric, status, found[0].unit, str(spread(values)) if values else "", len(found))
+        for (metric, status), found in rows.items()
+        for values in [[one.value for one in found if one.value is not None]]
+    ]
 
 
 def compare(manifest: Manifest, results: Sequence[Measurement], metric: str) -> Comparison | None:

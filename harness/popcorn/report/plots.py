@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2")
+COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#b07aa1")
 
 
 def bars(by_kernel: Mapping[int, float], label: str, colour: str = COLOURS[0]) -> str:
@@ -32,6 +32,35 @@ def timeline(spans: Mapping[int, Sequence[tuple[float, float]]], stages: Sequenc
     axes.set_ylabel("kernel")
     handles = [axes.barh(0, 0, color=colour) for colour, _ in zip(COLOURS, stages, strict=False)]
     axes.legend(handles, stages, fontsize=7, loc="upper right")
+    return _svg(figure)
+
+
+def stacked(rows: Mapping[str, Sequence[float]], parts: Sequence[str], label: str) -> str:
+    """A bar for each row, made of its parts; a row may have fewer parts than there are names."""
+    figure, axes = _figure(0.5 * len(rows) + 1.2)
+    for row, values in enumerate(rows.values()):
+        left = 0.0
+        for value, colour in zip(values, COLOURS, strict=False):
+            axes.barh(row, value, left=left, color=colour, height=0.6)
+            left += value
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel(label)
+    handles = [axes.barh(0, 0, color=colour) for colour, _ in zip(COLOURS, parts, strict=False)]
+    axes.legend(handles, parts, fontsize=7, loc="best")
+    return _svg(figure)
+
+
+def curves(series: Mapping[str, Mapping[int, float]], across: str, label: str) -> str:
+    """A line for each series, on logarithmic axes."""
+    figure, axes = _figure(3.2)
+    for (name, points), colour in zip(series.items(), COLOURS, strict=False):
+        axes.plot(list(points), list(points.values()), marker="o", color=colour, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xlabel(across)
+    axes.set_ylabel(label)
+    axes.legend(fontsize=7)
     return _svg(figure)
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,23 +27,6 @@ class Boot:
     cpu_s: float
     run_dir: Path
     measurements: tuple[Measurement, ...]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Median, least and most."""
-
-    median: float
-    least: float
-    most: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.least:.2f}-{self.most:.2f})"
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Of at least one value."""
-    return Spread(statistics.median(values), min(values), max(values))
 
 
 def order(policy: str, repeat: int) -> list[str]:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``popcorn bench network``"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from popcorn.cli.bench_options import bench_options, print_goals, print_json
+
+if TYPE_CHECKING:
+    from popcorn.run.results import Measurement
+
+
+@click.command()
+@bench_options(repeat=6)
+@click.option("--seconds", default=3, show_default=True, type=click.IntRange(min=1), help="Of one measurement.")
+def network(name: str, repeat: int, seconds: int, series: str, accel: Any, as_json: bool) -> None:
+    """TCP between two kernels, against loopback and two virtual machines.
+
+    All kernels have one CPU. Everything is up at the same time and measured by
+    turns with iperf3, and told as the median of all rounds (least-most). Compare
+    only within one call. What else the host does is felt: where it cannot be left
+    alone, call this by `chrt --rr 1`.
+    """
+    from popcorn import hostpackages, progress
+    from popcorn.machine import registry
+    from popcorn.report.page import write_report
+    from popcorn.run import netbench
+
+    for needed in netbench.machine_names(name):
+        registry.require_free(needed)
+    hostpackages.ensure("up")
+    found: list[Measurement] = []
+    with netbench.network_paths(name, series=series, accel=accel) as (run, paths):
+        with progress.step(f"measuring the network, {repeat} rounds") as step:
+            for number, measurements in enumerate(netbench.measure_network(paths, repeat, seconds), start=1):
+                run.results.add(*measurements)
+                found += measurements
+                step.update(f"{number}/{repeat}")
+        run_dir = run.machine.run_dir
+    report = write_report(run_dir)
+    if as_json:
+        print_json(found, report)
+        return
+    _print(found)
+    click.echo(f"report: {report}")
+
+
+def _print(found: Sequence[Measurement]) -> None:
+    from popcorn.cli.table import print_table
+    from popcorn.run.goals import samples
+    from popcorn.run.netbench import PATHS
+    from popcorn.run.spread import spread
+
+    texts = {
+        "pcn": "between two kernels, pcn0",
+        "lo": "inside one kernel, lo",
+        "virtio": "between two virtual machines, virtio-net over a socket",
+    }
+    rows = [
+        [
+            texts[path],
+            str(spread(samples(found, f"net.{path}"))),
+            "" if path == "pcn" else str(spread(samples(found, f"net.pcn/{path}"))),
+        ]
+        for path in PATHS
+    ]
+    print_table(["TCP", "GBIT/S", "pcn0 IS SO MANY TIMES AS FAST"], rows)
+    click.echo()
+    print_goals(found)

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How fast messages are, against what they can be compared with; all in one boot of one machine, by turns.
+
+Metrics (times in µs, throughput in MB/s; each several times, once a round):
+
+    msg.round_trip, msg.call            medians: a message there and back, a function call on another CPU (and wait)
+    msg.round_trip_idle, msg.call_idle  the same after a pause, in which the other side fell asleep
+    msg.stage.NAME, msg.stage_idle.NAME medians of the stages of a round trip
+    msg.rate.SIZE, msg.stream.SIZE      messages a second and their bytes, one sender, until all were handled
+    msg.copy.SIZE                       the same bytes copied in and out at the same time, without protocol
+    msg.ipis.SIZE                       IPIs a message meanwhile
+    msg.fanout                          deliveries a second, one sender, all other kernels members
+    msg.all_to_all                      messages a second, all kernels to all others at once
+    msg.A/B                             ratios within a round
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from popcorn.machine.machine import Machine
+from popcorn.run.msgtool import Answer, counters, popcorn_msg, popcorn_msg_everywhere
+from popcorn.run.pinning import pin
+from popcorn.run.results import Measurement
+
+MACHINE = "small"
+POLICY = "0;1;2;4-5"
+"""Two kernels of one CPU that exchange messages, and one of two for the function calls."""
+SENDER, RECEIVER, SMP = 1, 2, 4
+# Those that wait for each other run at the same time.
+_PLACES = {SENDER: 0, RECEIVER: 1, SMP: 0, SMP + 1: 1}
+STAGES = ("send", "ipi", "handler", "answer", "wake_up")
+# Payload bytes to messages a stream: each takes some tenths of a second.
+SIZES = {0: 20_000, 32: 20_000, 256: 10_000, 4096: 5_000, 65536: 1_500}
+
+_PINGS = 1_000
+_IDLE_PINGS = 200
+_PAUSE_US = 2_000
+_FANOUT = 2_000
+_ALL_TO_ALL = 1_000
+
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def measure_messages(machine: Machine, repeat: int) -> Iterator[list[Measurement]]:
+    """Measure all, as often as asked; each round gives its measurements.
+
+    Raises:
+        GuestError: a kernel failed to do its part.
+        MachineLostError: the machine is gone.
+    """
+    pin(machine, _PLACES)
+    for number in range(repeat):
+        # Who goes first changes, so that drift of the host hits both alike.
+        swapped = bool(number % 2)
+        found = _latency(machine, "", _PINGS, 0, swapped) + _latency(machine, "_idle", _IDLE_PINGS, _PAUSE_US, swapped)
+        for size, count in SIZES.items():
+            found += _throughput(machine, size, count, swapped)
+        yield [*found, _fan_out(machine), _all_to_all(machine)]
+
+
+def _by_turns(one: Callable[[], A], other: Callable[[], B], swapped: bool) -> tuple[A, B]:
+    if swapped:
+        second = other()
+        return one(), second
+    return one(), other()
+
+
+def _latency(machine: Machine, kind: str, count: int, pause_us: int, swapped: bool) -> list[Measurement]:
+    words = ("-n", count, "-i", pause_us)
+    callee = 1
+    ping, call = _by_turns(
+        lambda: popcorn_msg(machine, SENDER, "ping", RECEIVER, *words)[0],
+        lambda: popcorn_msg(machine, SMP, "call", callee, *words)[0],
+        swapped,
+    )
+    return latency_measurements(kind, ping, call)
+
+
+def latency_measurements(kind: str, ping: Answer, call: Answer) -> list[Measurement]:
+    """What a ping and the calls beside it tell."""
+    trip, called = (_median_us(one, "round_trip") for one in (ping, call))
+    found = [
+        Measurement(f"msg.round_trip{kind}", trip, "µs"),
+        Measurement(f"msg.call{kind}", called, "µs"),
+        Measurement(f"msg.round_trip{kind}/call{kind}", trip / called, "x"),
+    ]
+    for stage in STAGES:
+        # Most round trips of a busy pair need no IPI: then it is no stage of theirs.
+        usual = 2 * ping[stage]["count"] > ping["round_trip"]["count"]
+        found.append(Measurement(f"msg.stage{kind}.{stage}", _median_us(ping, stage) if usual else 0.0, "µs"))
+    return found
+
+
+def _median_us(answer: Answer, name: str) -> float:
+    return float(answer[name]["median"]) / 1e3
+
+
+def _throughput(machine: Machine, size: int, count: int, swapped: bool) -> list[Measurement]:
+    words = (RECEIVER, "-n", count, "-l", size)
+    if not size:
+        return throughput_measurements(size, *_stream(machine, words), None)
+    streamed, copied = _by_turns(
+        lambda: _stream(machine, words), lambda: popcorn_msg(machine, SENDER, "copy", *words)[0], swapped
+    )
+    return throughput_measurements(size, *streamed, copied)
+
+
+def _stream(machine: Machine, words: tuple[str | int, ...]) -> tuple[Answer, int]:
+    """A stream, and the IPIs that it took."""
+    before = counters(machine, SENDER, RECEIVER)
+    answer = popcorn_msg(machine, SENDER, "stream", *words)[0]
+    return answer, counters(machine, SENDER, RECEIVER)["ipis_sent"] - before["ipis_sent"]
+
+
+def throughput_measurements(size: int, stream: Answer, ipis: int, copy: Answer | None) -> list[Measurement]:
+    """What a stream, the IPIs it took and the copies beside it tell."""
+    rate = _per_s(stream)
+    found = [
+        Measurement(f"msg.rate.{size}", rate, "/s"),
+        Measurement(f"msg.ipis.{size}", ipis / stream["delivered"], "IPIs"),
+    ]
+    if copy is not None:
+        bare = _per_s(copy)
+        found += [
+            Measurement(f"msg.stream.{size}", rate * size / 1e6, "MB/s"),
+            Measurement(f"msg.copy.{size}", bare * size / 1e6, "MB/s"),
+            Measurement(f"msg.stream/copy.{size}", rate / bare, "x"),
+        ]
+    return found
+
+
+def _per_s(answer: Answer) -> float:
+    return float(answer["delivered"] * 1e9 / answer["ns"])
+
+
+def _fan_out(machine: Machine) -> Measurement:
+    group = popcorn_msg(machine, SENDER, "group", "open")[0]["group"]
+    try:
+        popcorn_msg_everywhere(machine, "group", "join", group)
+        answer = popcorn_msg(machine, SENDER, "fanout", group, "-n", _FANOUT)[0]
+    finally:
+        popcorn_msg(machine, SENDER, "group", "close", group)
+    return Measurement("msg.fanout", _per_s(answer), "/s")
+
+
+def _all_to_all(machine: Machine) -> Measurement:
+    found = popcorn_msg_everywhere(machine, "stream", "all", "-n", _ALL_TO_ALL)
+    return all_to_all_measurement(found, machine.tsc_khz())
+
+
+def all_to_all_measurement(found: dict[int, list[Answer]], tsc_khz: int | None) -> Measurement:
+    """All messages over the time from the first one's begin to the last one's end, by the clock that all share."""
+    lines = [line for answers in found.values() for line in answers]
+    cycles = max(line["end_tsc"] for line in lines) - min(line["begin_tsc"] for line in lines)
+    if not tsc_khz:
+        return Measurement("msg.all_to_all", None, "/s", status="void")
+    total = sum(line["delivered"] for line in lines)
+    return Measurement("msg.all_to_all", total * tsc_khz * 1e3 / cycles, "/s")
