@@ -56,4 +56,4 @@ def _network(results: Sequence[Measurement]) -> list[tuple[str, Markup]]:
         "virtio": "two virtual machines, virtio-net",
     }
     rows = {text: [value] for path, text in texts.items() if (value := _median(results, f"net.{path}")) is not None}
-    return [("TCP", Markup(plots.stacked(rows, ["median"], "Gbit/s")))] if rows else []
+    return [("TCP", Markup(plots.stacked(rows, [], "Gbit/s, medians")))] if rows else []

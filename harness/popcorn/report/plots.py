@@ -36,7 +36,7 @@ def timeline(spans: Mapping[int, Sequence[tuple[float, float]]], stages: Sequenc
 
 
 def stacked(rows: Mapping[str, Sequence[float]], parts: Sequence[str], label: str) -> str:
-    """A bar for each row, made of its parts; a row may have fewer parts than there are names."""
+    """A bar for each row, made of its parts; a row may have fewer parts than there are names, or one without name."""
     figure, axes = _figure(0.5 * len(rows) + 1.2)
     for row, values in enumerate(rows.values()):
         left = 0.0
@@ -46,8 +46,9 @@ def stacked(rows: Mapping[str, Sequence[float]], parts: Sequence[str], label: st
     axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel(label)
-    handles = [axes.barh(0, 0, color=colour) for colour, _ in zip(COLOURS, parts, strict=False)]
-    axes.legend(handles, parts, fontsize=7, loc="best")
+    if parts:
+        handles = [axes.barh(0, 0, color=colour) for colour, _ in zip(COLOURS, parts, strict=False)]
+        axes.legend(handles, parts, fontsize=7, loc="best")
     return _svg(figure)
 
 
