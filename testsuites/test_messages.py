@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 from conftest import Kernel
+from held import held
 from messages import (
     OWN_ID,
     Everywhere,
     KernelById,
+    Row,
     answers,
     assert_both_sides_agree,
     counters,
@@ -21,6 +24,8 @@ from messages import (
 )
 from proc import interrupts
 
+from popcorn.machine.machine import Machine
+
 pytestmark = pytest.mark.machine("small", policy="per-core")
 
 _LONGEST = 65504
@@ -28,6 +33,8 @@ _QUEUE = 256
 _PER_IPI = 8
 _STREAM = 20_000
 _TRIES = 10
+_NORMAL = 5
+_COUNT_S = 30.0
 
 
 def test_every_pair_of_kernels_exchanges_messages_and_both_sides_count_the_same(
@@ -103,6 +110,38 @@ def test_a_full_queue_refuses_or_blocks_as_asked_and_loses_nothing(kernels: list
     receiver.shell("while kill -0 $(cat /tmp/receiver) 2>/dev/null; do sleep 0.1; done")
     heard = answers(receiver.shell("cat /tmp/heard"))
     assert [line["data"] for line in heard] == [str(number) for number in range(1, total + 1)]
+
+
+def test_a_message_of_high_priority_overtakes_a_full_ring(
+    machine: Machine, kernels: list[int], kernel: KernelById
+) -> None:
+    sender, receiver = kernel(kernels[1]), kernel(kernels[2])
+
+    def sent() -> Row:
+        return rows(sender.shell("cat /proc/popcorn/messages"))[receiver.id]
+
+    def await_count(counter: str, least: int) -> None:
+        deadline = time.monotonic() + _COUNT_S
+        while (count := sent()[counter]) < least:
+            assert time.monotonic() < deadline, f"{counter} is {count} and not {least} after {_COUNT_S:g} s"
+
+    send = f"echo {{}} | popcorn-msg send {receiver.id} 46 -e {{}}"
+    receiver.shell(f"popcorn-msg receive 46 -n {_NORMAL + 2} -t 60 >/tmp/heard 2>&1 & echo $! >/tmp/receiver")
+    sender.shell(send_when_bound("echo bound", f"{receiver.id} 46 -e"))
+    with held(machine, receiver.id):
+        before = sent()
+        for _ in range(_NORMAL):
+            sender.shell(f"{send.format('normal', '')} >/dev/null 2>&1 &")
+        await_count("tx_msgs", before["tx_msgs"] + _NORMAL)
+        # It fills the rest of the ring and waits for room.
+        sender.shell(f"popcorn-msg stream {receiver.id} -n {_STREAM} >/dev/null 2>&1 &")
+        await_count("tx_full", before["tx_full"] + 1)
+        filled = sent()
+        sender.shell(f"{send.format('high', '-H')} >/dev/null 2>&1 &")
+        await_count("tx_msgs", filled["tx_msgs"] + 1)
+    receiver.shell("while kill -0 $(cat /tmp/receiver) 2>/dev/null; do sleep 0.1; done")
+    heard = [(line["data"], line["high"]) for line in answers(receiver.shell("cat /tmp/heard"))]
+    assert heard == [("bound", False), ("high", True), *[("normal", False)] * _NORMAL]
 
 
 def _bystanders(everywhere: Everywhere, taking_part: tuple[int, ...]) -> dict[int, dict[str, list[int]]]:
