@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from some_run import manifest
 
+from popcorn.config import load_machine
 from popcorn.errors import HostError, UserError
 from popcorn.guest.finished import Finished
 from popcorn.report.page import benchmarks, compare, render
 from popcorn.run import npb
-from popcorn.run.bootbench import SMP, Boot, order, ratios
+from popcorn.run.bootbench import SMP, Boot, compared_plans, order, ratios
 from popcorn.run.manifest import read_manifest
 from popcorn.run.results import RESULTS_FILE, Measurement, Results, read_results
 from popcorn.run.spread import figure, spread
@@ -143,6 +144,14 @@ def test_the_last_kernel_is_compared_with_the_second_launched_one() -> None:
 
 def test_the_order_of_boots_alternates() -> None:
     assert order("per-core", 3) == [SMP, "per-core", "per-core", SMP, SMP, "per-core"]
+
+
+def test_all_that_is_booted_for_a_comparison_goes_by_the_same_clock() -> None:
+    plans = compared_plans(load_machine("paper"), "per-socket")
+    assert list(plans) == [SMP, "per-socket"]
+    lines = [partition.cmdline.split() for plan in plans.values() for partition in plan.partitions]
+    assert len(lines) == 1 + 4
+    assert all("tsc=reliable" in line for line in lines)
 
 
 def test_ratios_compare_boots_pair_by_pair() -> None:
