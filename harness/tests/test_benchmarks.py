@@ -4,16 +4,18 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from some_run import manifest
 
-from popcorn.cli.bench_messages import _print as print_messages
-from popcorn.cli.bench_network import _print as print_network
-from popcorn.errors import GuestError
+from popcorn.cli.bench_options import tell
+from popcorn.errors import CheckFailed, GuestError, MachineLostError
 from popcorn.guest.finished import Finished
+from popcorn.report.benchtables import bench_tables
 from popcorn.report.page import render, summed_up
 from popcorn.run import iperf, msgbench, msgtool, netbench
+from popcorn.run.attempt import FAILURES_FILE, attempt
 from popcorn.run.goals import GOALS, judge, samples
 from popcorn.run.results import Measurement
 
@@ -126,7 +128,7 @@ def test_a_goal_is_judged_by_the_median_of_all_rounds() -> None:
     found = [Measurement("msg.round_trip/call", value, "x") for value in (9.0, 1.5, 1.0)]
     found += [Measurement("net.pcn/virtio", 2.9, "x"), Measurement("net.pcn/lo", None, "x", status="void")]
     verdicts = {one.goal.metric: one.met for one in judge(found)}
-    assert verdicts == {"msg.round_trip/call": True, "net.pcn/virtio": False}
+    assert verdicts == {"msg.round_trip/call": True, "net.pcn/virtio": False, "net.pcn/lo": False}
 
 
 def test_every_goal_is_of_something_that_is_measured() -> None:
@@ -134,8 +136,12 @@ def test_every_goal_is_of_something_that_is_measured() -> None:
     found = msgbench.latency_measurements("", _ping(1.0, 1), {"round_trip": _series(1.0)})
     for size in msgbench.SIZES:
         found += msgbench.throughput_measurements(size, stream, 0, stream if size else None)
-    found += netbench.network_measurements({"pcn": 1.0, "lo": 1.0, "virtio": 1.0})
+    found += _round({"pcn": 1.0, "lo": 1.0, "virtio": 1.0})
     assert all(samples(found, goal.metric) for goal in GOALS)
+
+
+def _round(gbit_per_s: dict[str, float]) -> list[Measurement]:
+    return netbench.with_ratios([Measurement(f"net.{path}", value, "Gbit/s") for path, value in gbit_per_s.items()])
 
 
 def _all_measurements() -> list[Measurement]:
@@ -147,16 +153,19 @@ def _all_measurements() -> list[Measurement]:
         for size in msgbench.SIZES:
             found += msgbench.throughput_measurements(size, stream, 0, stream if size else None)
         found += [Measurement("msg.fanout", 5.0, "/s"), Measurement("msg.all_to_all", None, "/s", status="void")]
-        found += netbench.network_measurements({"pcn": 6.0, "lo": 4.0, "virtio": 1.0})
+        found += _round({"pcn": 6.0, "lo": 4.0, "virtio": 1.0})
     return found
 
 
 def test_the_report_has_goals_and_plots() -> None:
     page = render(manifest(), _all_measurements(), "a run")
-    for text in ("Goals", "Round trips by stage", "Throughput by size", "TCP"):
+    for text in ("Round trips by stage", "Throughput by size", "TCP"):
         assert f"<h2>{text}</h2>" in page
-    assert '<span class="bad">no</span>' in page
-    assert "<h2>Goals</h2>" not in render(manifest(), [], "a run")
+    assert "<td>1.50 (1.00-2.00)</td>" in render(
+        manifest(), [Measurement("msg.call", value, "µs") for value in (1.0, 2.0)], "a run"
+    )
+    assert page.count('<span class="bad">no</span>') == 1
+    assert "by turns" not in render(manifest(), [], "a run")
 
 
 def test_what_was_measured_several_times_is_one_line_of_the_report() -> None:
@@ -167,10 +176,62 @@ def test_what_was_measured_several_times_is_one_line_of_the_report() -> None:
     ]
 
 
-def test_tables_tell_missed_goals(capsys: pytest.CaptureFixture[str]) -> None:
-    print_messages(_all_measurements())
-    said = capsys.readouterr().out
-    assert "1 of 7 goals missed" in said
-    assert "64 KiB" in said
-    print_network(_all_measurements())
-    assert "between two kernels, pcn0" in capsys.readouterr().out
+def _failing() -> list[Measurement]:
+    raise GuestError("kernel 2 went away")
+
+
+def test_a_part_that_fails_leaves_its_metrics_without_value_and_a_reason(tmp_path: Path) -> None:
+    assert attempt(lambda: [Measurement("m", 1.0, "s")], {"m": "s"}, tmp_path) == [Measurement("m", 1.0, "s")]
+    assert not (tmp_path / FAILURES_FILE).exists()
+    failed = attempt(_failing, {"m": "s", "n": "x"}, tmp_path)
+    assert [(one.metric, one.status, one.raw) for one in failed] == [
+        ("m", "failed", FAILURES_FILE),
+        ("n", "failed", FAILURES_FILE),
+    ]
+    assert (tmp_path / FAILURES_FILE).read_text() == "m, n: kernel 2 went away\n"
+
+
+def test_a_machine_that_is_gone_is_not_measured_any_further(tmp_path: Path) -> None:
+    def lost() -> list[Measurement]:
+        raise MachineLostError("it is gone")
+
+    with pytest.raises(MachineLostError):
+        attempt(lost, {"m": "s"}, tmp_path)
+
+
+def test_a_ratio_to_a_path_that_failed_is_void() -> None:
+    failed = Measurement("net.lo", None, "Gbit/s", status="failed")
+    found = netbench.with_ratios([Measurement("net.pcn", 6.0, "Gbit/s"), failed, Measurement("net.virtio", 2.0, "x")])
+    assert [(one.metric, one.value, one.status) for one in found[3:]] == [
+        ("net.pcn/lo", None, "void"),
+        ("net.pcn/virtio", 3.0, "ok"),
+    ]
+
+
+def test_tables_have_a_row_for_each_size_and_path_with_a_dash_where_nothing_was_found() -> None:
+    latency, throughput, many, network, goals = bench_tables(_all_measurements())
+    assert latency.rows[0] == ("round trip", "30.0", "30.0")
+    assert [row[0] for row in throughput.rows] == ["0 bytes", "32 bytes", "256 bytes", "4 KiB", "64 KiB"]
+    assert throughput.rows[0][1:] == ("1000000", "-", "-", "-", "0")
+    assert many.rows[1] == ("all to all others at once", "-")
+    assert network.rows[1] == ("inside one kernel, lo", "4.00", "1.50")
+    assert goals.rows[0][1:] == ("15.0", "≤ 1.50", "NO")
+
+
+def test_a_missed_goal_is_told_and_no_failure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    found = [one for one in _all_measurements() if one.status == "ok"]
+    tell(found, tmp_path / "report.html", as_json=False)
+    assert "1 of 7 goals missed" in capsys.readouterr().out
+    tell(found, tmp_path / "report.html", as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert [one["metric"] for one in told["goals"] if not one["met"]] == ["msg.round_trip/call"]
+    assert len(told["measurements"]) == len(found)
+
+
+def test_measurements_that_failed_are_told_after_all_others_and_change_the_exit_status(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    found = _all_measurements()
+    with pytest.raises(CheckFailed, match=f"2 of {len(found)} measurements have no value: msg.all_to_all$"):
+        tell(found, tmp_path / "report.html", as_json=False)
+    assert "report: " in capsys.readouterr().out

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from popcorn.cli.bench_options import bench_options, print_goals, print_json
+from popcorn.cli.bench_options import bench_options, tell
 
 if TYPE_CHECKING:
     from popcorn.run.results import Measurement
@@ -44,42 +43,4 @@ def messages(name: str, repeat: int, series: str, accel: Any, as_json: bool) -> 
                 found += measurements
                 step.update(f"{number}/{repeat}")
         run_dir = run.machine.run_dir
-    report = write_report(run_dir)
-    if as_json:
-        print_json(found, report)
-        return
-    _print(found)
-    click.echo(f"report: {report}")
-
-
-def _print(found: Sequence[Measurement]) -> None:
-    from popcorn.cli.table import print_table
-    from popcorn.config.sizes import format_size
-    from popcorn.run.goals import samples
-    from popcorn.run.msgbench import SIZES, STAGES
-    from popcorn.run.spread import spread
-
-    def told(metric: str) -> str:
-        values = samples(found, metric)
-        return str(spread(values)) if values else "-"
-
-    kinds = ("", "_idle")
-    trips = [
-        ["round trip", *(told(f"msg.round_trip{kind}") for kind in kinds)],
-        *([f"  {stage.replace('_', '-')}", *(told(f"msg.stage{kind}.{stage}") for kind in kinds)] for stage in STAGES),
-        ["function call", *(told(f"msg.call{kind}") for kind in kinds)],
-        ["ratio", *(told(f"msg.round_trip{kind}/call{kind}") for kind in kinds)],
-    ]
-    print_table(["MICROSECONDS", "BACK TO BACK", "OTHER SIDE ASLEEP"], trips)
-    click.echo()
-    columns = ("rate", "stream", "copy", "stream/copy", "ipis")
-    throughput = [[format_size(size), *(told(f"msg.{column}.{size}") for column in columns)] for size in SIZES]
-    print_table(["PAYLOAD", "MESSAGES/S", "MB/S", "COPY MB/S", "RATIO", "IPIS/MESSAGE"], throughput)
-    click.echo()
-    for metric, text in (
-        ("msg.fanout", "fan-out to all other kernels, deliveries a second"),
-        ("msg.all_to_all", "all kernels to all others at once, messages a second"),
-    ):
-        click.echo(f"{text}: {told(metric)}")
-    click.echo()
-    print_goals(found)
+    tell(found, write_report(run_dir), as_json=as_json)

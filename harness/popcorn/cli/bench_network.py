@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from popcorn.cli.bench_options import bench_options, print_goals, print_json
+from popcorn.cli.bench_options import bench_options, tell
 
 if TYPE_CHECKING:
     from popcorn.run.results import Measurement
@@ -41,33 +40,4 @@ def network(name: str, repeat: int, seconds: int, series: str, accel: Any, as_js
                 found += measurements
                 step.update(f"{number}/{repeat}")
         run_dir = run.machine.run_dir
-    report = write_report(run_dir)
-    if as_json:
-        print_json(found, report)
-        return
-    _print(found)
-    click.echo(f"report: {report}")
-
-
-def _print(found: Sequence[Measurement]) -> None:
-    from popcorn.cli.table import print_table
-    from popcorn.run.goals import samples
-    from popcorn.run.netbench import PATHS
-    from popcorn.run.spread import spread
-
-    texts = {
-        "pcn": "between two kernels, pcn0",
-        "lo": "inside one kernel, lo",
-        "virtio": "between two virtual machines, virtio-net over a socket",
-    }
-    rows = [
-        [
-            texts[path],
-            str(spread(samples(found, f"net.{path}"))),
-            "" if path == "pcn" else str(spread(samples(found, f"net.pcn/{path}"))),
-        ]
-        for path in PATHS
-    ]
-    print_table(["TCP", "GBIT/S", "pcn0 IS SO MANY TIMES AS FAST"], rows)
-    click.echo()
-    print_goals(found)
+    tell(found, write_report(run_dir), as_json=as_json)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``popcorn bench messages`` and ``popcorn bench network`` share: options, and how goals are told."""
+"""What ``popcorn bench messages`` and ``popcorn bench network`` share: options, and how results are told."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from popcorn.errors import CheckFailed
 
 if TYPE_CHECKING:
     from popcorn.run.results import Measurement
@@ -38,19 +40,41 @@ def bench_options(repeat: int) -> Callable[[F], F]:
     return give
 
 
-def print_goals(measurements: Sequence[Measurement]) -> None:
-    """A table of the goals and what was found; a missed one changes no exit status: this measures."""
+def tell(measurements: Sequence[Measurement], report: Path, *, as_json: bool) -> None:
+    """Print tables or JSON. A missed goal changes no exit status: this measures.
+
+    Raises:
+        CheckFailed: there are measurements without a value.
+    """
+    from popcorn.run.attempt import FAILURES_FILE
+
+    if as_json:
+        _print_json(measurements, report)
+    else:
+        _print_tables(measurements)
+        click.echo(f"report: {report}")
+    missing = [one.metric for one in measurements if one.status != "ok"]
+    if missing:
+        raise CheckFailed(
+            f"{len(missing)} of {len(measurements)} measurements have no value: {', '.join(sorted(set(missing)))}",
+            hint=f"see {report.parent / FAILURES_FILE}" if (report.parent / FAILURES_FILE).exists() else "",
+        )
+
+
+def _print_tables(measurements: Sequence[Measurement]) -> None:
     from popcorn.cli.table import print_table
+    from popcorn.report.benchtables import bench_tables
     from popcorn.run.goals import judge
 
+    for table in bench_tables(measurements):
+        print_table(table.header, table.rows)
+        click.echo()
     verdicts = judge(measurements)
-    rows = [[one.goal.text, str(one.measured), str(one.goal), "yes" if one.met else "NO"] for one in verdicts]
-    print_table(["FIGURE", "MEASURED", "GOAL", "MET"], rows)
     missed = sum(not one.met for one in verdicts)
     click.echo(f"{missed} of {len(verdicts)} goals missed" if missed else f"all {len(verdicts)} goals met")
 
 
-def print_json(measurements: Sequence[Measurement], report: Path) -> None:
+def _print_json(measurements: Sequence[Measurement], report: Path) -> None:
     """All measurements and the verdicts on the goals, as one object."""
     from popcorn.run.goals import judge
 
@@ -60,7 +84,7 @@ def print_json(measurements: Sequence[Measurement], report: Path) -> None:
             "relation": one.goal.relation,
             "bound": one.goal.bound,
             "met": one.met,
-            **asdict(one.measured),
+            **(asdict(one.measured) if one.measured else {}),
         }
         for one in judge(measurements)
     ]

@@ -18,7 +18,7 @@ from popcorn.files import write_atomic
 from popcorn.plan.draw import to_svg
 from popcorn.report import plots
 from popcorn.report.benchfigures import bench_figures
-from popcorn.run.goals import judge
+from popcorn.report.benchtables import bench_tables
 from popcorn.run.manifest import Manifest, read_manifest
 from popcorn.run.measure import memory_of_secondaries, values
 from popcorn.run.results import Measurement, read_results
@@ -105,7 +105,7 @@ def render(manifest: Manifest, results: Sequence[Measurement], title: str) -> st
         title=title,
         manifest=manifest,
         plan_svg=Markup(_svg_element(to_svg(manifest.plan))),
-        goals=judge(results),
+        bench_tables=bench_tables(results),
         machine_rows=summed_up(results),
         compared=[found for metric in ("boot.wall", "boot.cpu") if (found := compare(manifest, results, metric))],
         figures=[*_figures(results), *bench_figures(results)],

@@ -46,16 +46,19 @@ class Verdict:
     """A goal and what was measured."""
 
     goal: Goal
-    measured: Spread
+    measured: Spread | None
+    """None: it was tried, and failed each time."""
 
     @property
     def met(self) -> bool:
-        return self.goal.holds(self.measured.median)
+        return self.measured is not None and self.goal.holds(self.measured.median)
 
 
 def judge(measurements: Sequence[Measurement]) -> list[Verdict]:
-    """The goals that something was measured of."""
-    return [Verdict(goal, spread(values)) for goal in GOALS if (values := samples(measurements, goal.metric))]
+    """The goals of whose metrics a measurement was tried."""
+    tried = {one.metric for one in measurements if one.kernel is None}
+    found = ((goal, samples(measurements, goal.metric)) for goal in GOALS if goal.metric in tried)
+    return [Verdict(goal, spread(values) if values else None) for goal, values in found]
 
 
 def samples(measurements: Sequence[Measurement], metric: str) -> list[float]:

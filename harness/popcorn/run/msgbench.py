@@ -16,10 +16,12 @@ Metrics (times in µs, throughput in MB/s; each several times, once a round):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import TypeVar
 
 from popcorn.machine.machine import Machine
+from popcorn.run.attempt import attempt
 from popcorn.run.msgtool import Answer, counters, popcorn_msg, popcorn_msg_everywhere
 from popcorn.run.pinning import pin
 from popcorn.run.results import Measurement
@@ -49,17 +51,33 @@ def measure_messages(machine: Machine, repeat: int) -> Iterator[list[Measurement
     """Measure all, as often as asked; each round gives its measurements.
 
     Raises:
-        GuestError: a kernel failed to do its part.
         MachineLostError: the machine is gone.
     """
     pin(machine, _PLACES)
     for number in range(repeat):
         # Who goes first changes, so that drift of the host hits both alike.
         swapped = bool(number % 2)
-        found = _latency(machine, "", _PINGS, 0, swapped) + _latency(machine, "_idle", _IDLE_PINGS, _PAUSE_US, swapped)
-        for size, count in SIZES.items():
-            found += _throughput(machine, size, count, swapped)
-        yield [*found, _fan_out(machine), _all_to_all(machine)]
+        yield [one for metrics, part in _parts(machine, swapped) for one in attempt(part, metrics, machine.run_dir)]
+
+
+Part = Callable[[], list[Measurement]]
+
+
+def _parts(machine: Machine, swapped: bool) -> Iterator[tuple[Mapping[str, str], Part]]:
+    """What a round consists of: each part, and the metrics that there is no value of if it fails."""
+    for kind, count, pause_us in (("", _PINGS, 0), ("_idle", _IDLE_PINGS, _PAUSE_US)):
+        yield (
+            {f"msg.round_trip{kind}": "µs", f"msg.round_trip{kind}/call{kind}": "x"},
+            partial(_latency, machine, kind, count, pause_us, swapped),
+        )
+    for size, count in SIZES.items():
+        ratio = {f"msg.stream/copy.{size}": "x"} if size else {}
+        yield (
+            {f"msg.rate.{size}": "/s", f"msg.ipis.{size}": "IPIs", **ratio},
+            partial(_throughput, machine, size, count, swapped),
+        )
+    yield {"msg.fanout": "/s"}, lambda: [_fan_out(machine)]
+    yield {"msg.all_to_all": "/s"}, lambda: [_all_to_all(machine)]
 
 
 def _by_turns(one: Callable[[], A], other: Callable[[], B], swapped: bool) -> tuple[A, B]:

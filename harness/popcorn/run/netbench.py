@@ -15,8 +15,9 @@ import contextlib
 import ipaddress
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from popcorn.build.artifacts import KernelArtifact
@@ -28,6 +29,7 @@ from popcorn.machine.machine import Machine
 from popcorn.plan import make_plan
 from popcorn.plan.model import Plan
 from popcorn.run import iperf
+from popcorn.run.attempt import attempt
 from popcorn.run.pinning import pin
 from popcorn.run.recorded import RecordedRun, recorded_run
 from popcorn.run.results import Measurement
@@ -175,23 +177,39 @@ def measure_network(paths: Paths, repeat: int, seconds: int) -> Iterator[list[Me
     """Measure all paths, as often as asked; each round gives its measurements.
 
     Raises:
-        GuestError: a kernel failed to do its part.
         MachineLostError: a machine is gone.
     """
     for number in range(repeat):
         # Who goes first changes, and the direction.
         first = number % len(PATHS)
         swapped = bool(number % 2)
-        found = {path: _gbit_per_s(paths, path, swapped, seconds) for path in (*PATHS[first:], *PATHS[:first])}
-        yield network_measurements(found)
+        yield with_ratios(
+            [
+                one
+                for path in (*PATHS[first:], *PATHS[:first])
+                for one in attempt(
+                    partial(_throughput, paths, path, swapped, seconds),
+                    {f"net.{path}": "Gbit/s"},
+                    paths.machine.run_dir,
+                )
+            ]
+        )
 
 
-def network_measurements(found: dict[str, float]) -> list[Measurement]:
-    """What a round tells."""
-    return [
-        *(Measurement(f"net.{path}", found[path], "Gbit/s") for path in PATHS),
-        *(Measurement(f"net.pcn/{path}", found["pcn"] / found[path], "x") for path in PATHS if path != "pcn"),
-    ]
+def with_ratios(found: Sequence[Measurement]) -> list[Measurement]:
+    """What a round tells: the paths, and how many times as fast the kernels' own is; void without both."""
+    by_metric = {one.metric: one.value for one in found}
+    own = by_metric.get("net.pcn")
+    ratios = []
+    for path in PATHS[1:]:
+        other = by_metric.get(f"net.{path}")
+        ratio = own / other if own is not None and other else None
+        ratios.append(Measurement(f"net.pcn/{path}", ratio, "x", status="void" if ratio is None else "ok"))
+    return [*found, *ratios]
+
+
+def _throughput(paths: Paths, path: str, swapped: bool, seconds: int) -> list[Measurement]:
+    return [Measurement(f"net.{path}", _gbit_per_s(paths, path, swapped, seconds), "Gbit/s")]
 
 
 def _gbit_per_s(paths: Paths, path: str, swapped: bool, seconds: int) -> float:
