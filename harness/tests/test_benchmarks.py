@@ -215,7 +215,7 @@ def test_tables_have_a_row_for_each_size_and_path_with_a_dash_where_nothing_was_
     assert throughput.rows[0][1:] == ("1000000", "-", "-", "-", "0")
     assert many.rows[1] == ("all to all others at once", "-")
     assert network.rows[1] == ("inside one kernel, lo", "4.00", "1.50")
-    assert goals.rows[0][1:] == ("15.0", "≤ 1.50", "NO")
+    assert goals.rows[0][1:] == ("15.0", "≤ 1.5", "NO")
 
 
 def test_a_missed_goal_is_told_and_no_failure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

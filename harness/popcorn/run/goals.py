@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from popcorn.run.results import Measurement
-from popcorn.run.spread import Spread, figure, spread
+from popcorn.run.spread import Spread, spread
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Goal:
     bound: float
 
     def __str__(self) -> str:
-        return f"{self.relation} {figure(self.bound)}"
+        return f"{self.relation} {self.bound:g}"
 
     def holds(self, value: float) -> bool:
         return _RELATIONS[self.relation](value, self.bound)
