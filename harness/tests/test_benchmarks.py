@@ -161,7 +161,7 @@ def test_the_report_has_goals_and_plots() -> None:
     page = render(manifest(), _all_measurements(), "a run")
     for text in ("Round trips by stage", "Throughput by size", "TCP"):
         assert f"<h2>{text}</h2>" in page
-    assert "<td>1.50 (1.00-2.00)</td>" in render(
+    assert '<td class="figure">1.50 (1.00-2.00)</td>' in render(
         manifest(), [Measurement("msg.call", value, "µs") for value in (1.0, 2.0)], "a run"
     )
     assert page.count('<span class="bad">no</span>') == 1
@@ -212,7 +212,7 @@ def test_tables_have_a_row_for_each_size_and_path_with_a_dash_where_nothing_was_
     latency, throughput, many, network, goals = bench_tables(_all_measurements())
     assert latency.rows[0] == ("round trip", "30.0", "30.0")
     assert [row[0] for row in throughput.rows] == ["0 bytes", "32 bytes", "256 bytes", "4 KiB", "64 KiB"]
-    assert throughput.rows[0][1:] == ("1000000", "-", "-", "-", "0")
+    assert throughput.rows[0][1:] == ("1000", "-", "-", "-", "0")
     assert many.rows[1] == ("all to all others at once", "-")
     assert network.rows[1] == ("inside one kernel, lo", "4.00", "1.50")
     assert goals.rows[0][1:] == ("15.0", "≤ 1.5", "NO")

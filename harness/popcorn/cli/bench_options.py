@@ -67,7 +67,7 @@ def _print_tables(measurements: Sequence[Measurement]) -> None:
     from popcorn.run.goals import judge
 
     for table in bench_tables(measurements):
-        print_table(table.header, table.rows)
+        print_table([cell.upper() for cell in table.header], table.rows)
         click.echo()
     verdicts = judge(measurements)
     missed = sum(not one.met for one in verdicts)

@@ -40,8 +40,8 @@ def bench_tables(found: Sequence[Measurement]) -> list[Table]:
     return [*tables, _goals(found)] if tables else []
 
 
-def _told(found: Sequence[Measurement], metric: str) -> str:
-    values = samples(found, metric)
+def _told(found: Sequence[Measurement], metric: str, unit: float = 1) -> str:
+    values = [value / unit for value in samples(found, metric)]
     return str(spread(values)) if values else NO_VALUE
 
 
@@ -50,7 +50,7 @@ def _latency(found: Sequence[Measurement]) -> Table:
         return (text, *(_told(found, metric.format(kind)) for kind in ("", "_idle")))
 
     return Table(
-        ("MICROSECONDS", "BACK TO BACK", "OTHER SIDE ASLEEP"),
+        ("µs", "back to back", "other side asleep"),
         (
             row("round trip", "msg.round_trip{}"),
             *(row(f"- {stage.replace('_', '-')}", f"msg.stage{{}}.{stage}") for stage in STAGES),
@@ -61,23 +61,23 @@ def _latency(found: Sequence[Measurement]) -> Table:
 
 
 def _throughput(found: Sequence[Measurement]) -> Table:
-    columns = {
-        "rate": "MESSAGES/S",
-        "stream": "MB/S",
-        "copy": "COPY MB/S",
-        "stream/copy": "RATIO",
-        "ipis": "IPIS/MESSAGE",
-    }
-    rows = ((format_size(size), *(_told(found, f"msg.{name}.{size}") for name in columns)) for size in SIZES)
-    return Table(("PAYLOAD", *columns.values()), tuple(rows))
+    rows = (
+        (
+            format_size(size),
+            _told(found, f"msg.rate.{size}", 1000),
+            *(_told(found, f"msg.{name}.{size}") for name in ("stream", "copy", "stream/copy", "ipis")),
+        )
+        for size in SIZES
+    )
+    return Table(("payload", "1000 messages/s", "MB/s", "copy MB/s", "ratio", "IPIs/message"), tuple(rows))
 
 
 def _many(found: Sequence[Measurement]) -> Table:
     return Table(
-        ("MANY KERNELS", "MESSAGES/S"),
+        ("many kernels", "1000 messages/s"),
         (
-            ("one to all others, by multicast", _told(found, "msg.fanout")),
-            ("all to all others at once", _told(found, "msg.all_to_all")),
+            ("one to all others, by multicast", _told(found, "msg.fanout", 1000)),
+            ("all to all others at once", _told(found, "msg.all_to_all", 1000)),
         ),
     )
 
@@ -87,7 +87,7 @@ def _network(found: Sequence[Measurement]) -> Table:
         (_TCP[path], _told(found, f"net.{path}"), "" if path == "pcn" else _told(found, f"net.pcn/{path}"))
         for path in PATHS
     )
-    return Table(("TCP", "GBIT/S", "pcn0 IS SO MANY TIMES AS FAST"), tuple(rows))
+    return Table(("TCP", "Gbit/s", "pcn0 is so many times as fast"), tuple(rows))
 
 
 def _goals(found: Sequence[Measurement]) -> Table:
@@ -100,4 +100,4 @@ def _goals(found: Sequence[Measurement]) -> Table:
         )
         for one in judge(found)
     )
-    return Table(("GOAL", "MEASURED", "BOUND", "MET"), tuple(rows))
+    return Table(("goal", "measured", "bound", "met"), tuple(rows))

@@ -108,7 +108,7 @@ def render(manifest: Manifest, results: Sequence[Measurement], title: str) -> st
         bench_tables=bench_tables(results),
         machine_rows=summed_up(results),
         compared=[found for metric in ("boot.wall", "boot.cpu") if (found := compare(manifest, results, metric))],
-        figures=[*_figures(results), *bench_figures(results)],
+        figures=[*bench_figures(results), *_figures(results)],
         memory=_memory(results),
         missing=[one for one in results if one.status != "ok"],
         benchmarks=benchmarks(results),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,4 +32,7 @@ def figure(value: float) -> str:
     """A number with as many digits as can mean something."""
     if abs(value) >= 100:
         return f"{value:.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
+    if abs(value) >= 0.1:
+        return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+    # Two digits that count, and no power of ten.
+    return f"{value:.{1 - math.floor(math.log10(abs(value)))}f}" if value else "0"
