@@ -236,3 +236,14 @@ def test_the_supervisor_answers_nonsense_with_an_error(boot: Boot) -> None:
     with boot() as machine:
         assert "unknown wish" in ask(machine.record, "dance")["error"]  # type: ignore[arg-type]
         assert machine.alive()
+
+
+def test_a_name_whose_sockets_have_too_long_paths_is_refused_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / ("d" * (107 - len(f"{tmp_path}//popcorn/machines/fits/monitor.sock")))
+    place.mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
+    registry.require_free("fits")
+    with pytest.raises(HostError, match="paths of 108 bytes"):
+        registry.require_free("fits-")

@@ -94,9 +94,22 @@ def require_free(name: str) -> None:
     """
     Raises:
         UserError: a machine of that name is up, or none can be called that.
+        HostError: the sockets' paths would be too long.
     """
     if is_live(check_name(name)):
         raise _taken(name)
+    _directory(name)
+
+
+def _directory(name: str) -> Path:
+    directory = machines_dir() / name
+    longest = max(len(str(directory / socket)) for socket in ("control.sock", "monitor.sock"))
+    if longest > _SOCKET_PATH_LIMIT:
+        raise HostError(
+            f"sockets in {directory} would have paths of {longest} bytes; Linux takes {_SOCKET_PATH_LIMIT}",
+            hint="use a shorter name, or a shorter XDG_RUNTIME_DIR",
+        )
+    return directory
 
 
 def claim(name: str) -> Claim:
@@ -107,13 +120,7 @@ def claim(name: str) -> Claim:
         HostError: the sockets' paths would be too long.
     """
     check_name(name)
-    directory = machines_dir() / name
-    longest = max(len(str(directory / socket)) for socket in ("control.sock", "monitor.sock"))
-    if longest > _SOCKET_PATH_LIMIT:
-        raise HostError(
-            f"sockets in {directory} would have paths of {longest} bytes; Linux takes {_SOCKET_PATH_LIMIT}",
-            hint="use a shorter name, or a shorter XDG_RUNTIME_DIR",
-        )
+    directory = _directory(name)
     lock = os.open(_lock_path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
