@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from popcorn.machine.machine import Machine
 
-_SOCKET = "debugger.sock"
+_SOCKET = "gdb.sock"
 _ANSWER_S = 30.0
 
 

@@ -167,5 +167,5 @@ def test_ratios_compare_boots_pair_by_pair() -> None:
 def test_spreads_have_the_digits_that_can_mean_something() -> None:
     assert str(spread([3.0, 1.0, 2.0])) == "2.00 (1.00-3.00)"
     assert str(spread([5.0, 5.0])) == "5.00"
-    values = (1234.5, 12.34, 0.123, 0.00456, 0.000075, 0.0)
-    assert [figure(value) for value in values] == ["1234", "12.3", "0.12", "0.0046", "0.000075", "0"]
+    values = (1234.5, 12.34, 0.123, 0.00456, 0.000062, 0.0)
+    assert [figure(value) for value in values] == ["1234", "12.3", "0.12", "0.0046", "0.00006", "0"]

@@ -34,5 +34,7 @@ def figure(value: float) -> str:
         return f"{value:.0f}"
     if abs(value) >= 0.1:
         return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-    # Two digits that count, and no power of ten.
-    return f"{value:.{1 - math.floor(math.log10(abs(value)))}f}" if value else "0"
+    if not value:
+        return "0"
+    # Two digits that count, one of what is very small; and no power of ten.
+    return f"{value:.{-math.floor(math.log10(abs(value))) + (abs(value) >= 0.001)}f}"
