@@ -50,7 +50,7 @@ def _latency(found: Sequence[Measurement]) -> Table:
         return (text, *(_told(found, metric.format(kind)) for kind in ("", "_idle")))
 
     return Table(
-        ("µs", "back to back", "other side asleep"),
+        ("microseconds", "back to back", "other side asleep"),
         (
             row("round trip", "msg.round_trip{}"),
             *(row(f"- {stage.replace('_', '-')}", f"msg.stage{{}}.{stage}") for stage in STAGES),
