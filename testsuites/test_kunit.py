@@ -3,28 +3,19 @@
 
 from __future__ import annotations
 
-import os
-import re
 import time
 from collections.abc import Callable
 
 import pytest
+from debugging import needs_debug, reports
 from ktap import results
 
 from popcorn.machine.machine import Machine
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("POPCORN_DEBUG"),
-    reason="building and booting the debug kernel takes many minutes; POPCORN_DEBUG=1 runs it",
-)
+pytestmark = needs_debug
 _PER_NODE = pytest.mark.machine("small", policy="per-node", flavour="debug", scratch=True)
 _PER_CORE = pytest.mark.machine("small", policy="per-core", flavour="debug", scratch=True)
 _LAYOUTS = [pytest.param(None, marks=_PER_NODE, id="per-node"), pytest.param(None, marks=_PER_CORE, id="per-core")]
-# Not what a loaded host alone can cause: stalls and hung tasks.
-_REPORT = re.compile(
-    r"\b(BUG|WARNING|UBSAN|KASAN|KFENCE|Oops|ODEBUG)\b|general protection fault|"
-    r"possible (recursive|circular|irq|unsafe)|inconsistent lock state|suspicious RCU usage|Kernel panic"
-)
 _DEADLINE_S = 300.0
 _EXERCISE = (
     "cat /proc/popcorn/kernels /proc/popcorn/self /proc/popcorn/log/* >/dev/null; OMP_WAIT_POLICY=passive npb cg S"
@@ -46,12 +37,7 @@ def test_no_console_has_a_report(
 ) -> None:
     everywhere(_EXERCISE)
     _restart(machine, kernels[-1])
-    found = {
-        name: lines
-        for name in ("serial", *kernels)
-        if (lines := [entry.text for entry in machine.log(name) if _REPORT.search(entry.text)])
-    }
-    assert found == {}
+    assert reports(machine, kernels) == {}
 
 
 def _restart(machine: Machine, id: int) -> None:

@@ -15,6 +15,7 @@ struct options {
 	__u32 pause_us;
 	__u32 type;		/* 0: the one for pings */
 	__u32 timeout_s;	/* 0: not given */
+	__u32 seed;
 	int high;
 	int lines;
 	int group;
@@ -55,5 +56,8 @@ int receive_packets(int fd, const struct options *o);
 /* msg-group.c */
 int group_open(int fd);
 int group_change(int fd, const char *verb, unsigned long request, __u32 group);
+
+/* msg-corrupt.c */
+int corrupt(int fd, const struct options *o, const char *name, __u32 what);
 
 #endif

@@ -30,8 +30,10 @@ static const char usage[] =
 	"       popcorn-msg group open | close GROUP | join GROUP | leave GROUP\n"
 	"       popcorn-msg send KERNEL PORT [-e] [-g] [-H] [-N] <DATA\n"
 	"       popcorn-msg receive PORT [-n COUNT] [-t SECONDS] [-r]\n"
+	"       popcorn-msg corrupt KERNEL inbox|netbox|registry [-n COUNT] [-s SEED]\n"
 	"ping: round trips by stage; call: a function call on another CPU of this kernel;\n"
-	"stream: until all messages were handled; copy: the same bytes without protocol.\n"
+	"stream: until all messages were handled; copy: the same bytes without protocol;\n"
+	"corrupt: overwrite words that the kernel reads, if this one was built for that.\n"
 	"  -n COUNT    how many times (1000)\n"
 	"  -l BYTES    payload of each message (0)\n"
 	"  -i MICROSECONDS  pause between two, in which the other side falls asleep (0)\n"
@@ -42,6 +44,7 @@ static const char usage[] =
 	"  -g          KERNEL is a multicast group\n"
 	"  -N          fail rather than wait when the receiver's queue is full\n"
 	"  -r          write the payloads and nothing else\n"
+	"  -s SEED     of what is overwritten, and with what (0)\n"
 	"  -v          a line for each round trip as well, in TSC cycles\n";
 
 static void __attribute__((noreturn)) misused(const char *format, ...)
@@ -123,7 +126,7 @@ static void parse_options(int argc, char **argv, struct options *o)
 
 	*o = (struct options) { .count = 1000 };
 	/* The long kind, which takes options behind other words as well. */
-	while ((option = getopt_long(argc, argv, "n:l:i:t:T:HegNrv", none, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "n:l:i:t:T:s:HegNrv", none, NULL)) != -1) {
 		switch (option) {
 		case 'n':
 			o->count = number(optarg, "-n", 1000000000);
@@ -141,6 +144,9 @@ static void parse_options(int argc, char **argv, struct options *o)
 			break;
 		case 'T':
 			o->type = number(optarg, "-T", 255);
+			break;
+		case 's':
+			o->seed = number(optarg, "-s", 0xffffffff);
 			break;
 		case 'H':
 			o->high = 1;
@@ -191,6 +197,24 @@ static int group_verb(int fd, const char *verb, const char *name)
 	misused("group: unknown verb '%s'", verb);
 }
 
+static int corrupt_verb(int fd, const struct options *o, const char *what)
+{
+	static const struct {
+		const char *name;
+		__u32 what;
+	} things[] = {
+		{ "inbox", POPCORN_CORRUPT_INBOX },
+		{ "netbox", POPCORN_CORRUPT_NETBOX },
+		{ "registry", POPCORN_CORRUPT_REGISTRY },
+	};
+	size_t i;
+
+	for (i = 0; what && i < sizeof(things) / sizeof(things[0]); i++)
+		if (!strcmp(what, things[i].name))
+			return corrupt(fd, o, what, things[i].what);
+	misused("corrupt: expected inbox, netbox or registry, found '%s'", what ? what : "");
+}
+
 static int open_device(const struct options *o)
 {
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC | (o->nowait ? O_NONBLOCK : 0));
@@ -229,6 +253,8 @@ static int run(int fd, int argc, char **argv, struct options *o)
 		o->port = number(argv[2], "PORT", 0xffffffff);
 		return send_packets(fd, o);
 	}
+	if (!strcmp(verb, "corrupt"))
+		return corrupt_verb(fd, o, argv[2]);
 	misused("unknown verb '%s'", verb);
 }
 
