@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Overwriting what a kernel shares with others, as one that failed could: from the host, in the machine's memory."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+
+from popcorn.machine.layout import load_layout
+from popcorn.machine.machine import Machine
+
+# That break careless arithmetic; the others are any.
+_NASTY = (0, 1, 2, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 256, 65537)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Guest-physical memory, in bytes."""
+
+    start: int
+    size: int
+
+
+def targets(machine: Machine, id: int) -> dict[str, Target]:
+    """What other kernels write to, or might, of a kernel that has joined: by name."""
+    ffi = load_layout(Path(machine.record.header)).ffi
+    start = machine.record.region_start
+    header = ffi.new("struct popcorn_header *")
+    ffi.buffer(header)[:] = machine.memory.read(start, ffi.sizeof("struct popcorn_header"))
+    entry = start + header.peer_offset + id * header.peer_stride
+    peer = ffi.new("struct popcorn_peer *")
+    ffi.buffer(peer)[:] = machine.memory.read(entry, ffi.sizeof("struct popcorn_peer"))
+
+    def rings(box: str, address: int, payload: str) -> Target:
+        begin = ffi.offsetof(f"struct {box}", "armed")
+        return Target(address + begin, ffi.offsetof(f"struct {box}", payload) - begin)
+
+    return {
+        # All but the payloads, which may be anything anyway.
+        "inbox": rings("popcorn_inbox", peer.inbox, "bulk"),
+        "netbox": rings("popcorn_netbox", peer.netbox, "small"),
+        "registry": Target(entry, ffi.sizeof("struct popcorn_peer")),
+    }
+
+
+class Scribbler:
+    """Writes to the memory of a machine; a context manager."""
+
+    def __init__(self, machine: Machine, seed: int) -> None:
+        self._memory = machine.memory
+        self._random = random.Random(seed)
+        supervisor = machine.record.supervisor_pid
+        self._nodes = [
+            os.open(f"/proc/{supervisor}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC) for fd, _ in machine.record.nodes
+        ]
+
+    def __enter__(self) -> Scribbler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for fd in self._nodes:
+            os.close(fd)
+
+    def scribble(self, target: Target, words: int) -> None:
+        """Overwrite so many 32-bit words of a target."""
+        for _ in range(words):
+            (extent,) = self._memory.extents(target.start + 4 * self._random.randrange(target.size // 4), 4)
+            word = self._random.choice((self._random.randrange(1 << 32), self._random.choice(_NASTY)))
+            os.pwrite(self._nodes[extent.node], word.to_bytes(4, "little"), extent.offset)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A kernel believes nothing that it reads from what it shares: others that write nonsense there do it no harm.
+
+On the kernel that users have the host writes it; on the debug kernel another one does, watched by KASAN and its like.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from debugging import needs_debug, reports
+from messages import Everywhere, KernelById, answers, inbox
+from scribble import Scribbler, targets
+
+from popcorn.machine.machine import Machine
+
+_VICTIM, _CULPRIT = 3, 2
+_SECONDS = 8.0
+_WORDS = 300
+_RECOVERY_S = 60.0
+_DEFAULT = pytest.mark.machine("small", policy="per-core", scratch=True)
+_DEBUG = pytest.mark.machine("small", policy="per-core", flavour="debug", scratch=True)
+_TRAFFIC = (
+    "while :; do popcorn-msg stream {to} -n 50 -l $((RANDOM % 5000)); popcorn-msg ping {to} -n 5 -t 1; "
+    "busybox ping -q -c 1 -W 1 -s $((RANDOM % 1400)) 10.80.0.{host}; done"
+)
+
+
+@pytest.mark.parametrize("what", ["inbox", "netbox", "registry"])
+@_DEFAULT
+def test_what_the_host_overwrites_harms_nobody(
+    what: str, machine: Machine, kernels: list[int], kernel: KernelById, everywhere: Everywhere
+) -> None:
+    with _traffic(kernels, kernel), Scribbler(machine, seed=1) as scribbler:
+        target = targets(machine, _VICTIM)[what]
+        deadline = time.monotonic() + _SECONDS
+        while time.monotonic() < deadline:
+            scribbler.scribble(target, _WORDS)
+            time.sleep(0.05)
+    _assert_unharmed(what, machine, kernels, kernel, everywhere)
+
+
+@pytest.mark.parametrize("what", ["inbox", "netbox", "registry"])
+@needs_debug
+@_DEBUG
+def test_what_another_kernel_overwrites_harms_nobody(
+    what: str, machine: Machine, kernels: list[int], kernel: KernelById, everywhere: Everywhere
+) -> None:
+    with _traffic(kernels, kernel):
+        each = f"popcorn-msg corrupt {_VICTIM} {what} -n {_WORDS} -s $seed >/dev/null || refused=$((refused + 1))"
+        seeds = f"for seed in $(busybox seq 1 {int(_SECONDS * 10)}); do {each}; usleep 50000; done"
+        # With its entry in the registry overwritten the victim is unknown for a moment.
+        refused = int(kernel(_CULPRIT).shell(f"refused=0; {seeds}; echo $refused"))
+    assert refused < _SECONDS * 10 / 2
+    _assert_unharmed(what, machine, kernels, kernel, everywhere)
+
+
+@contextmanager
+def _traffic(kernels: list[int], kernel: KernelById) -> Iterator[None]:
+    """All other kernels send to the victim, and it to them, whatever comes of it."""
+    for id in kernels:
+        peer = _VICTIM if id != _VICTIM else _CULPRIT
+        script = _TRAFFIC.format(to=peer, host=peer + 1)
+        kernel(id).shell(f"({script}) </dev/null >/dev/null 2>&1 & echo $! >/tmp/traffic")
+    try:
+        yield
+    finally:
+        for id in kernels:
+            kernel(id).shell("kill $(cat /tmp/traffic)")
+
+
+def _assert_unharmed(
+    what: str, machine: Machine, kernels: list[int], kernel: KernelById, everywhere: Everywhere
+) -> None:
+    """Nobody died or complains, the errors are counted, and all can talk to all again."""
+    deadline = time.monotonic() + _RECOVERY_S
+    while trouble := _trouble(kernels, kernel):
+        assert time.monotonic() < deadline, trouble
+    assert {status.state for status in machine.ps()} == {"running"}
+    assert reports(machine, kernels) == {}
+    counted = inbox(kernel(_VICTIM).shell("cat /proc/popcorn/inbox"))
+    wrong = kernel(_VICTIM).shell("cat /sys/class/net/pcn0/statistics/rx_errors")
+    errors = {"inbox": counted["corrupt"], "netbox": int(wrong), "registry": counted["registry_mended"]}
+    assert errors[what] > 0, errors
+
+
+def _trouble(kernels: list[int], kernel: KernelById) -> str:
+    """What does not work between the victim and the others; nothing if all does."""
+    for id in kernels:
+        peer = _VICTIM if id != _VICTIM else _CULPRIT
+        done = kernel(id).run(["popcorn-msg", "stream", str(peer), "-n", "20", "-l", "3000"])
+        if done.status or answers(done.stdout_text)[0]["delivered"] != 20:
+            return f"messages from kernel {id} to kernel {peer}: {done.stdout_text}{done.stderr_text}"
+        done = kernel(id).run(["ping", "-q", "-c", "2", "-i", "0.2", "-W", "2", f"10.80.0.{peer + 1}"])
+        if done.status:
+            return f"frames from kernel {id} to kernel {peer}: {done.stdout_text}"
+    return ""
