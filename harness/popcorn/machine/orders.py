@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The orders that the primary finds in its initrd: which kernels to start, and where."""
+"""What kernels find in their initrds about each other: which to start and where, and their names."""
 
 from __future__ import annotations
 
 import shlex
 
 from popcorn import cpulist
+from popcorn.plan.address import address_of
 from popcorn.plan.model import Partition, Plan
 
 
@@ -17,6 +18,15 @@ def launch_files(plan: Plan) -> dict[str, tuple[bytes, int]]:
     }
     ids = "".join(f"{partition.id}\n" for partition in plan.secondaries)
     return {**files, "/etc/popcorn/launch": (ids.encode(), 0o644)}
+
+
+def hosts_file(plan: Plan) -> dict[str, tuple[bytes, int]]:
+    """/etc/hosts for every kernel: the names of all."""
+    lines = ["127.0.0.1 localhost", "::1 localhost"]
+    for partition in plan.partitions:
+        address = address_of(partition.id)
+        lines += [f"{address.v4} {address.name}", f"{address.v6} {address.name}"]
+    return {"/etc/hosts": ("".join(f"{line}\n" for line in lines).encode(), 0o644)}
 
 
 def _kernel_conf(partition: Partition) -> str:
