@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from popcorn.build.artifacts import KexecArtifact
 from popcorn.image import build, build_image
-from popcorn.image.initrd import write_initrd
+from popcorn.image.initrd import overlay, write_initrd
 from popcorn.image.recipe import Role, images_folder, load_recipe
 
 
@@ -29,6 +30,7 @@ def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(build, "debian_files", lambda packages: tmp_path / "parts" / "debian")
     monkeypatch.setattr(build, "guest_program", lambda name, include: program)
     monkeypatch.setattr(build, "npb_program", lambda: program)
+    monkeypatch.setattr(build, "dropbear_program", lambda: program)
     return tmp_path / "parts"
 
 
@@ -69,9 +71,12 @@ def test_the_primary_gets_kexec_when_there_is_one(parts: Path) -> None:
     assert without.key != with_kexec.key
 
 
-def test_the_secondary_holds_no_login_server_and_no_kexec(parts: Path) -> None:
-    names = contents(build_image("secondary", kexec=kexec(parts)).cpio)
-    assert not {"usr/sbin/dropbear", "sbin/kexec"} & set(names)
+def test_every_kernel_has_an_sshd_and_only_the_primary_starts_others_and_is_a_gateway(parts: Path) -> None:
+    primary = set(contents(build_image("primary", kexec=kexec(parts)).cpio))
+    secondary = set(contents(build_image("secondary", kexec=kexec(parts)).cpio))
+    assert "usr/sbin/dropbear" in primary & secondary
+    assert "sbin/kexec" in primary - secondary
+    assert "etc/nftables.conf" in primary - secondary
 
 
 def test_each_of_busyboxs_names_is_a_link_in_the_primary() -> None:
@@ -89,7 +94,7 @@ def test_no_two_parts_of_a_recipe_claim_the_same_path(role: Role) -> None:
         *recipe.programs.values(),
         *recipe.links,
         *(target for paths in recipe.packages.values() for target in paths.values()),
-        *(path for path in (recipe.npb, recipe.kexec) if path),
+        *(path for path in (recipe.npb, recipe.kexec, recipe.dropbear) if path),
     ]
     assert len(targets) == len(set(targets))
 
@@ -102,6 +107,15 @@ def test_an_initrd_is_the_image_and_what_one_boot_adds(tmp_path: Path) -> None:
     assert content.startswith(primary.cpio.read_bytes())
     assert secondary.cpio.read_bytes() in content
     assert len(content) % 4 == 0
+
+
+def test_a_secondary_finds_keys_after_an_image_of_any_length(tmp_path: Path) -> None:
+    odd = tmp_path / "odd.cpio"
+    odd.write_bytes(b"070701")
+    secondary = replace(build_image("secondary"), cpio=odd)
+    path = tmp_path / "initrd"
+    write_initrd(path, build_image("primary"), {}, secondary=secondary, secondary_files={"/etc/key": (b"k", 0o600)})
+    assert b"070701\0\0" + overlay({"/etc/key": (b"k", 0o600)}) in path.read_bytes()
 
 
 def test_the_scripts_of_the_images_are_executable() -> None:

@@ -13,6 +13,7 @@ from popcorn.build.store import get_or_build
 from popcorn.files import sha256_file, sha256_tree
 from popcorn.image.cpio import Tree, device, directory, link, regular, write_cpio
 from popcorn.image.debian import PACKAGES, debian_files
+from popcorn.image.dropbear import dropbear_program
 from popcorn.image.programs import guest_program, npb_program
 from popcorn.image.recipe import Recipe, Role, images_folder, load_recipe
 from popcorn.process import run
@@ -61,6 +62,9 @@ def build_image(
     if recipe.npb is not None:
         names["npb"] = recipe.npb
         programs[recipe.npb] = npb_program()
+    if recipe.dropbear is not None:
+        names["dropbear"] = recipe.dropbear
+        programs[recipe.dropbear] = dropbear_program()
     if recipe.kexec is not None and kexec is not None:
         names["kexec"] = recipe.kexec
         programs[recipe.kexec] = kexec.binary

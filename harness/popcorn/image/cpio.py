@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from popcorn.errors import UserError
 
-_ALIGNMENT = 4
+ALIGNMENT = 4
 _TRAILER = "TRAILER!!!"
 _LARGEST_BYTES = 0xFFFFFFFF
 
@@ -104,4 +104,4 @@ def _write_entry(out: BinaryIO, inode: int, name: str, node: Node) -> None:
 
 
 def _padding(length: int) -> bytes:
-    return bytes(-length % _ALIGNMENT)
+    return bytes(-length % ALIGNMENT)

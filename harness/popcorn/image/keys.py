@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The keys for logging in to a primary kernel: made once per user, kept in the cache, never in an image artifact.
+"""The keys for logging in to kernels: made once per user, kept in the cache, never in an image artifact.
 
 The client's key is in OpenSSH's format; the guest's host key is in dropbear's own. Both are ed25519.
 """
@@ -29,11 +29,11 @@ class Keys:
     """Private key with which the harness logs in; OpenSSH format, mode 0600."""
     client_public: str
     host: Path
-    """Private key of the guest; dropbear format, mode 0600."""
+    """Private key of the guests, all of which have the same; dropbear format, mode 0600."""
     host_public: str
 
     def guest_files(self) -> dict[str, tuple[bytes, int]]:
-        """What the primary's image needs, for `overlay`."""
+        """What the image of any kernel needs, for `overlay`."""
         return {
             "/etc/dropbear/dropbear_ed25519_host_key": (self.host.read_bytes(), 0o600),
             "/root/.ssh/authorized_keys": (f"{self.client_public} popcorn\n".encode(), 0o600),

@@ -29,6 +29,8 @@ class Recipe(BaseModel):
     """Where the benchmarks go."""
     kexec: str | None = None
     """Where kexec goes, if one was built."""
+    dropbear: str | None = None
+    """Where the sshd goes."""
     applets: bool
     """Whether each of busybox's names gets a link."""
     packages: dict[str, dict[str, str]]

@@ -12,7 +12,7 @@ from popcorn.build.kernel import build_kernel
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
 from popcorn.machine.limits import require_room
-from popcorn.machine.orders import launch_files
+from popcorn.machine.orders import hosts_file, launch_files
 from popcorn.plan.model import Plan
 
 # Of two equal parameters the last counts. KASAN has no shadow for the vmalloc area, where percpu_alloc=page puts what
@@ -64,9 +64,13 @@ def kernel_files(
     started = kernel if vmlinux is None else replace(kernel, vmlinux=vmlinux)
     if secondary is not None and secondary_initrd is not None:
         secondary = replace(secondary, cpio=secondary_initrd)
-    files = {**launch_files(plan), **keys().guest_files(), **(more_files or {})}
+    everywhere = {**keys().guest_files(), **hosts_file(plan)}
+    files = {**launch_files(plan), **everywhere, **(more_files or {})}
 
     def write(target: Path) -> None:
-        write_initrd(target, primary, files, kernel=started if secondary else None, secondary=secondary)
+        if secondary is None:
+            write_initrd(target, primary, files)
+        else:
+            write_initrd(target, primary, files, kernel=started, secondary=secondary, secondary_files=everywhere)
 
     return kernel, BootFiles(kernel=kernel.bzimage, header=kernel.header, write_initrd=write)

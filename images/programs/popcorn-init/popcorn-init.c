@@ -3,15 +3,14 @@
  * popcorn-init: the whole userland start of a secondary kernel.
  *
  * Dozens of kernels boot at the same time on few host CPUs, so this does in
- * one process what scripts would fork for: the file systems, the loopback
- * interface, a login shell on the virtual TTY, and parking in good order.
+ * one process what scripts would fork for: the file systems, the network, a
+ * login shell on the virtual TTY, an sshd, and parking in good order.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
-#include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -20,12 +19,14 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
-#include <sys/socket.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "init.h"
 
 #define SHELL		"/bin/busybox"
 #define NETWORK		"pcn0"
@@ -33,14 +34,7 @@
 #define RESPAWN_S	1	/* a shell that lived shorter is made to wait */
 #define GRACE_S		2	/* between SIGTERM and SIGKILL at the end */
 
-/* As in the kernel's linux/ipv6.h, which does not go with libc's headers. */
-struct in6_ifreq {
-	struct in6_addr ifr6_addr;
-	uint32_t ifr6_prefixlen;
-	int ifr6_ifindex;
-};
-
-static void complain(const char *what)
+void complain(const char *what)
 {
 	dprintf(2, "popcorn-init: %s: %s\n", what, strerror(errno));
 }
@@ -52,7 +46,7 @@ static void mount_at(const char *type, const char *where)
 		complain(where);
 }
 
-static void write_to(const char *path, const char *text)
+void write_to(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 
@@ -63,11 +57,11 @@ static void write_to(const char *path, const char *text)
 	close(fd);
 }
 
-/* This kernel's id, from the "id:" line of /proc/popcorn/self; -1 without one. */
+/* From the "id:" line of /proc/popcorn/self; -1 if there is none. */
 static long own_id(void)
 {
 	char text[512];
-	const char *found;
+	const char *found = NULL;
 	ssize_t n;
 	int fd = open("/proc/popcorn/self", O_RDONLY | O_CLOEXEC);
 
@@ -78,76 +72,25 @@ static long own_id(void)
 	if (n <= 0)
 		return -1;
 	text[n] = '\0';
-	if (!strncmp(text, "id:", 3))
-		return strtol(text + 3, NULL, 10);
-	found = strstr(text, "\nid:");
-	return found ? strtol(found + 4, NULL, 10) : -1;
+	if (!strncmp(text, "id:", 3)) {
+		found = text;
+	} else {
+		found = strstr(text, "\nid:");
+		if (found)
+			found++;
+	}
+	return found ? strtol(found + 3, NULL, 10) : -1;
 }
 
 static void name_host(long id)
 {
 	char name[32];
 
+	if (id < 0)
+		return;
 	snprintf(name, sizeof(name), "kernel-%ld", id);
 	if (sethostname(name, strlen(name)))
 		complain("host name");
-}
-
-static void raise_interface(int fd, const char *name)
-{
-	struct ifreq request = { 0 };
-
-	strncpy(request.ifr_name, name, IFNAMSIZ - 1);
-	if (ioctl(fd, SIOCGIFFLAGS, &request))
-		return;
-	request.ifr_flags |= IFF_UP;
-	if (ioctl(fd, SIOCSIFFLAGS, &request))
-		complain(name);
-}
-
-static void set_inet(struct sockaddr *address, uint32_t value)
-{
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(value) };
-
-	memcpy(address, &in, sizeof(in));
-}
-
-/*
- * The network between the kernels: 10.80.0.0/16 and fd50:4f50:434e::/64, host
- * number id + 1.
- */
-static void raise_network(long id)
-{
-	struct ifreq request = { .ifr_name = NETWORK };
-	struct in6_ifreq six = { .ifr6_prefixlen = 64 };
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return;
-	raise_interface(fd, "lo");
-	if (id >= 0 && !ioctl(fd, SIOCGIFINDEX, &request)) {
-		six.ifr6_ifindex = request.ifr_ifindex;
-		set_inet(&request.ifr_addr, 0x0a500000 + id + 1);
-		if (ioctl(fd, SIOCSIFADDR, &request))
-			complain(NETWORK);
-		set_inet(&request.ifr_netmask, 0xffff0000);
-		if (ioctl(fd, SIOCSIFNETMASK, &request))
-			complain(NETWORK);
-		raise_interface(fd, NETWORK);
-	}
-	close(fd);
-
-	fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return;
-	if (six.ifr6_ifindex) {
-		inet_pton(AF_INET6, "fd50:4f50:434e::", &six.ifr6_addr);
-		six.ifr6_addr.s6_addr[14] = (id + 1) >> 8;
-		six.ifr6_addr.s6_addr[15] = id + 1;
-		if (ioctl(fd, SIOCSIFADDR, &six))
-			complain(NETWORK " IPv6");
-	}
-	close(fd);
 }
 
 /* A terminal that was left raw, or that the driver made so, is usable again. */
@@ -226,9 +169,28 @@ static void shut_down(int how)
 	complain("reboot");
 }
 
+/* The next signal, or 0 when there is something else to do. */
+static int await(int signals, int listener)
+{
+	struct pollfd polled[] = {
+		{ .fd = signals, .events = POLLIN },
+		{ .fd = listener, .events = POLLIN },	/* ignored if it is -1 */
+	};
+	struct signalfd_siginfo info;
+
+	if (poll(polled, 2, -1) < 0)
+		return 0;
+	if (polled[1].revents)
+		serve_ssh(listener);
+	if (polled[0].revents && read(signals, &info, sizeof(info)) == sizeof(info))
+		return info.ssi_signo;
+	return 0;
+}
+
 int main(void)
 {
 	struct timespec pause = { RESPAWN_S, 0 };
+	int signals, listener;
 	pid_t shell;
 	time_t started;
 	sigset_t wanted;
@@ -237,10 +199,10 @@ int main(void)
 	mount_at("devtmpfs", "/dev");
 	mount_at("proc", "/proc");
 	mount_at("sysfs", "/sys");
+	mount_at("devpts", "/dev/pts");
 	mkdir("/dev/shm", 01777);
 	id = own_id();
-	if (id >= 0)
-		name_host(id);
+	name_host(id);
 	raise_network(id);
 
 	/* What busybox's poweroff, halt and reboot send to process 1. */
@@ -252,11 +214,15 @@ int main(void)
 	sigprocmask(SIG_BLOCK, &wanted, NULL);
 	reboot(RB_DISABLE_CAD);
 
+	signals = signalfd(-1, &wanted, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (signals < 0)
+		complain("signalfd");
+	listener = listen_for_ssh();
 	shell = spawn_shell();
 	started = time(NULL);
 	write_to("/proc/popcorn/ready", "1\n");
 	for (;;) {
-		int sig = sigwaitinfo(&wanted, NULL);
+		int sig = await(signals, listener);
 		pid_t gone;
 
 		if (sig == SIGTERM)

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef POPCORN_INIT_H
+#define POPCORN_INIT_H
+
+void complain(const char *what);
+void write_to(const char *path, const char *text);
+
+/* network.c */
+void raise_network(long id);
+
+/* sshd.c */
+int listen_for_ssh(void);
+void serve_ssh(int listener);
+
+#endif /* POPCORN_INIT_H */

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The loopback interface and pcn0, by ioctl: what ifconfig and route would do
+ * in as many processes.
+ *
+ * Addresses follow from the kernel's id, as harness/popcorn/plan/address.py
+ * says, and as the primary's rcS does for the primary.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <linux/ipv6.h>
+#include <net/if.h>
+#include <net/route.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "init.h"
+
+#define INTERFACE	"pcn0"
+#define MTU		65535
+#define NETWORK		0x0a500000u	/* 10.80.0.0 */
+#define NETMASK		0xffff0000u
+#define NETWORK6	"fd50:4f50:434e::"
+#define PREFIX6		64
+#define IPV6_CONF	"/proc/sys/net/ipv6/conf/" INTERFACE "/"
+
+/* The primary runs on the CPU that the firmware boots, and that is number 0. */
+#define GATEWAY_ID	0
+
+static in_addr_t address_of(long id)
+{
+	return htonl(NETWORK + id + 1);
+}
+
+static void set_address(struct sockaddr *sa, in_addr_t address)
+{
+	struct sockaddr_in *sin = (struct sockaddr_in *)sa;
+
+	memset(sin, 0, sizeof(*sin));
+	sin->sin_family = AF_INET;
+	sin->sin_addr.s_addr = address;
+}
+
+static int ask(int fd, unsigned long request, void *argument, const char *what)
+{
+	if (!ioctl(fd, request, argument))
+		return 0;
+	complain(what);
+	return -1;
+}
+
+static void raise_interface(int fd, const char *name)
+{
+	struct ifreq request = {};
+
+	strncpy(request.ifr_name, name, sizeof(request.ifr_name) - 1);
+	if (ask(fd, SIOCGIFFLAGS, &request, name))
+		return;
+	request.ifr_flags |= IFF_UP;
+	ask(fd, SIOCSIFFLAGS, &request, name);
+}
+
+static void add_ipv4(int fd, long id)
+{
+	struct ifreq request = { .ifr_name = INTERFACE };
+	struct rtentry route = { .rt_flags = RTF_UP | RTF_GATEWAY };
+
+	set_address(&request.ifr_addr, address_of(id));
+	ask(fd, SIOCSIFADDR, &request, "IPv4 address");
+	set_address(&request.ifr_netmask, htonl(NETMASK));
+	ask(fd, SIOCSIFNETMASK, &request, "IPv4 netmask");
+	set_address(&route.rt_dst, INADDR_ANY);
+	set_address(&route.rt_genmask, INADDR_ANY);
+	set_address(&route.rt_gateway, address_of(GATEWAY_ID));
+	ask(fd, SIOCADDRT, &route, "IPv4 route");
+}
+
+static void add_ipv6(unsigned int index, long id)
+{
+	struct in6_ifreq request = { .ifr6_prefixlen = PREFIX6, .ifr6_ifindex = index };
+	uint16_t host = htons(id + 1);
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	/* Without IPv6 in the kernel. */
+	if (fd < 0)
+		return;
+	inet_pton(AF_INET6, NETWORK6, &request.ifr6_addr);
+	memcpy(&request.ifr6_addr.s6_addr[14], &host, sizeof(host));
+	ask(fd, SIOCSIFADDR, &request, "IPv6 address");
+	close(fd);
+}
+
+/* Addresses are unique by construction, and there is no router to ask for. */
+static void quiet_ipv6(void)
+{
+	write_to(IPV6_CONF "accept_dad", "0");
+	write_to(IPV6_CONF "accept_ra", "0");
+	write_to(IPV6_CONF "router_solicitations", "0");
+}
+
+/* Configure lo, and pcn0 if the kernel has one and knows its id (else -1). */
+void raise_network(long id)
+{
+	struct ifreq request = { .ifr_name = INTERFACE };
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	unsigned int index;
+
+	if (fd < 0)
+		return;
+	raise_interface(fd, "lo");
+	index = if_nametoindex(INTERFACE);
+	if (index && id >= 0) {
+		quiet_ipv6();
+		request.ifr_mtu = MTU;
+		ask(fd, SIOCSIFMTU, &request, "MTU");
+		raise_interface(fd, INTERFACE);
+		add_ipv4(fd, id);
+		add_ipv6(index, id);
+	}
+	close(fd);
+}
