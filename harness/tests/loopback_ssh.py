@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An ssh server on loopback that stands in for the primary: it runs commands on this host.
 
-The command ``hang-up`` breaks the connection, as a primary does that goes.
+The command ``hang-up`` breaks the connection, as a primary does that goes. Through its tunnels one reaches others like
+it, which stand in for the secondaries: there `$KERNEL` is their id.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import paramiko
 
 from popcorn.image.keys import from_dropbear, keys
+from popcorn.plan.address import address_of
 
 
 class _Server(paramiko.ServerInterface):
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, environment: dict[str, str], silent: Collection[int]) -> None:
+        self._environment = environment
+        self._silent = silent
+        self.tunnels: dict[int, int] = {}
+        """Channel number to the kernel at its end."""
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         known = keys().client_public.split()[1]
@@ -34,12 +39,21 @@ class _Server(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return int(paramiko.OPEN_SUCCEEDED)
 
+    def check_channel_direct_tcpip_request(
+        self, chanid: int, origin: tuple[str, int], destination: tuple[str, int]
+    ) -> int:
+        kernels = [id for id in range(64) if (str(address_of(id).v4), 22) == destination]
+        if not kernels or kernels[0] in self._silent:
+            return int(paramiko.OPEN_FAILED_CONNECT_FAILED)
+        self.tunnels[chanid] = kernels[0]
+        return int(paramiko.OPEN_SUCCEEDED)
+
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=_execute, args=(channel, command.decode(), self._path), daemon=True).start()
+        threading.Thread(target=_execute, args=(channel, command.decode(), self._environment), daemon=True).start()
         return True
 
 
-def _execute(channel: paramiko.Channel, command: str, path: str) -> None:
+def _execute(channel: paramiko.Channel, command: str, environment: dict[str, str]) -> None:
     stdin = b""
     while piece := channel.recv(65536):
         stdin += piece
@@ -47,23 +61,50 @@ def _execute(channel: paramiko.Channel, command: str, path: str) -> None:
         channel.get_transport().close()
         return
     done = subprocess.run(
-        ["sh", "-c", command], input=stdin, capture_output=True, check=False, env={"PATH": path}, cwd="/"
+        ["sh", "-c", command], input=stdin, capture_output=True, check=False, env=environment, cwd="/"
     )
-    channel.sendall(done.stdout)
-    channel.sendall_stderr(done.stderr)
-    channel.send_exit_status(done.returncode & 0xFF)
-    channel.close()
+    # A client that hung up wants no answer.
+    with suppress(OSError, EOFError, paramiko.SSHException):
+        channel.sendall(done.stdout)
+        channel.sendall_stderr(done.stderr)
+        channel.send_exit_status(done.returncode & 0xFF)
+        channel.close()
+
+
+def _serve(
+    connection: socket.socket | paramiko.Channel,
+    host_key: paramiko.PKey,
+    environment: dict[str, str],
+    silent: Collection[int] = (),
+) -> paramiko.Transport:
+    transport = paramiko.Transport(connection)
+    transport.add_server_key(host_key)
+    server = _Server(environment, silent)
+
+    def follow_tunnels() -> None:
+        ends = []
+        while transport.is_active():
+            channel = transport.accept(1)
+            if channel is not None and channel.get_id() in server.tunnels:
+                kernel = {"KERNEL": str(server.tunnels[channel.get_id()])}
+                ends.append(_serve(channel, host_key, {**environment, **kernel}))
+
+    # With an event it negotiates by itself; a client that leaves early is no matter.
+    transport.start_server(event=threading.Event(), server=server)
+    threading.Thread(target=follow_tunnels, daemon=True).start()
+    return transport
 
 
 @contextmanager
-def loopback_ssh(programs: Path) -> Iterator[int]:
+def loopback_ssh(programs: Path, silent: Collection[int] = ()) -> Iterator[int]:
     """Serve until the block ends; gives the port.
 
     Args:
         programs: a folder that goes first on the PATH of the commands.
+        silent: kernels whose sshd does not answer.
     """
     host_key = paramiko.Ed25519Key.from_private_key(_openssh_file())
-    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    environment = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         transports: list[paramiko.Transport] = []
 
@@ -73,11 +114,7 @@ def loopback_ssh(programs: Path) -> Iterator[int]:
                     connection, _ = listener.accept()
                 except OSError:
                     return
-                transport = paramiko.Transport(connection)
-                transport.add_server_key(host_key)
-                transports.append(transport)
-                # With an event it negotiates by itself; a client that leaves early is no matter.
-                transport.start_server(event=threading.Event(), server=_Server(path))
+                transports.append(_serve(connection, host_key, environment, silent))
 
         threading.Thread(target=accept, daemon=True).start()
         try:

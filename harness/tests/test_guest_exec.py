@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands in kernels, with an ssh server on this host as the primary and a shell script as popcorn-vty."""
+"""Commands in kernels, with ssh servers on this host as the kernels and a shell script as popcorn-vty."""
 
 from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,8 +18,9 @@ from popcorn.cli.main import main
 from popcorn.config import load_machine
 from popcorn.dirs import runs_dir
 from popcorn.errors import GuestError, UserError
-from popcorn.guest.run import run_in, run_in_all
+from popcorn.guest.run import Via, run_in, run_in_all
 from popcorn.guest.several import FrameParser
+from popcorn.guest.ssh import UnreachedError
 from popcorn.guest.terminal import EscapeFilter
 from popcorn.image.keys import keys
 from popcorn.machine import registry
@@ -30,7 +33,7 @@ shift
 [ "$1" = --timeout ] && shift 2
 id=$1; shift 2
 [ "$id" = 6 ] && { echo "popcorn-vty: kernel 6 is silent" >&2; exit 125; }
-KERNEL=$id exec "$@"
+KERNEL=$id LINE=vty exec "$@"
 """
 
 
@@ -43,7 +46,7 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     run_dir.mkdir()
     (run_dir / PLAN_FILE).write_text(plan.to_json())
     claim = registry.claim("default")
-    with loopback_ssh(tmp_path) as port:
+    with loopback_ssh(tmp_path, silent={6}) as port:
         record = registry.Record(
             name="default", status="up", run_dir=str(run_dir), ssh_port=port, kernels=(0, 4, 6), started=1.0
         )
@@ -90,11 +93,38 @@ def test_files_go_in_and_out_byte_for_byte(machine: Machine, tmp_path: Path) -> 
         machine.primary.get("/nowhere")
 
 
-def test_all_kernels_answer_each_for_itself(machine: Machine) -> None:
-    answers = run_in_all(machine, ["sh", "-c", "echo I am ${KERNEL:-0}"])
+@pytest.mark.parametrize("via", ["auto", "net", "vty"])
+def test_all_kernels_answer_each_for_itself(machine: Machine, via: Via) -> None:
+    answers = run_in_all(machine, ["sh", "-c", "echo I am ${KERNEL:-0}"], via=via)
     assert [answers[0].stdout_text, answers[4].stdout_text] == ["I am 0\n", "I am 4\n"]
     assert answers[6].status == 125
-    assert "kernel 6 is silent" in answers[6].stderr_text
+    expected = "the sshd of kernel 6 does not answer at 10.80.0.7" if via == "net" else "kernel 6 is silent"
+    assert expected in answers[6].stderr_text
+
+
+def test_a_command_takes_the_way_that_is_asked_for(machine: Machine) -> None:
+    ask = ["sh", "-c", "echo ${KERNEL} by ${LINE:-net}"]
+    assert [machine.exec(4, ask, via=via).stdout for via in ("auto", "net", "vty")] == [
+        b"4 by net\n",
+        b"4 by net\n",
+        b"4 by vty\n",
+    ]
+
+
+def test_a_kernel_whose_sshd_is_silent_is_reached_by_its_line(
+    machine: Machine, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    vty = tmp_path / "popcorn-vty"
+    vty.write_text(VTY.replace("6 ]", "none ]"))
+    assert machine.exec(6, ["sh", "-c", "echo ${KERNEL} by ${LINE}"]).stdout == b"6 by vty\n"
+    assert "its terminal line is used" in capfd.readouterr().err
+    with pytest.raises(UnreachedError, match="the sshd of kernel 6 does not answer"):
+        machine.exec(6, ["true"], via="net")
+
+
+def test_a_command_too_long_for_the_sshd_is_the_users_mistake(machine: Machine) -> None:
+    with pytest.raises(UserError, match="the sshd of kernel 4 takes 9000"):
+        machine.exec(4, ["echo", "x" * 9000])
 
 
 def test_a_kernel_that_is_not_in_the_plan_is_the_users_mistake(machine: Machine) -> None:
@@ -106,6 +136,22 @@ def test_a_primary_with_another_host_key_is_not_trusted(machine: Machine) -> Non
     keys().host.unlink()
     with pytest.raises(GuestError, match="other keys"):
         machine.exec(0, ["true"])
+
+
+def test_among_several_one_that_takes_too_long_is_124(machine: Machine) -> None:
+    answers = run_in_all(machine, ["sh", "-c", "[ $KERNEL ] || sleep 30"], timeout_s=1)
+    assert (answers[0].status, answers[4].status) == (124, 0)
+
+
+def test_ssh_gives_the_command_our_stdin_and_its_status(machine: Machine) -> None:
+    argv = [sys.executable, "-P", "-m", "popcorn", "ssh", "4", "--", "sh", "-c", "cat; echo $KERNEL >&2; exit 5"]
+    done = subprocess.run(argv, input=b"in\0\xff", capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (5, b"in\0\xff", b"4\n")
+
+
+def test_ssh_to_a_silent_kernel_points_to_the_console(machine: Machine, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["ssh", "6", "--", "true"]) == 3
+    assert "popcorn console 6" in capfd.readouterr().err
 
 
 def test_exec_ends_like_the_command(machine: Machine, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -13,6 +13,7 @@ from popcorn.cli.machine_options import kernel_ids, name_option
 
 if TYPE_CHECKING:
     from popcorn.guest.finished import Finished
+    from popcorn.guest.run import Via
     from popcorn.machine.machine import Machine
 
 
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 @name_option
 @click.option("--json", "as_json", is_flag=True, help='Print {"ID": {"status", "stdout", "stderr"}}.')
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=1), help="Seconds that the command may take.")
+@click.option(
+    "--via",
+    type=click.Choice(["auto", "net", "vty"]),
+    default="auto",
+    show_default=True,
+    help="The network, the terminal line, or the line when the network does not work.",
+)
 @click.argument("kernels", metavar="ID|all")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_context
@@ -28,6 +36,7 @@ def exec_(
     name: str,
     as_json: bool,
     timeout_s: float | None,
+    via: Via,
     kernels: str,
     command: tuple[str, ...],
 ) -> None:
@@ -51,20 +60,22 @@ def exec_(
     with attach_up(name) as machine:
         wanted = kernel_ids(kernels, machine.record.kernels)
         if len(wanted) == 1 and kernels != "all":
-            status = _run_one(machine, wanted[0], words, timeout_s, as_json)
+            status = _run_one(machine, wanted[0], words, timeout_s, via, as_json)
         else:
-            status = _run_several(machine, wanted, words, timeout_s, as_json)
+            status = _run_several(machine, wanted, words, timeout_s, via, as_json)
     context.exit(status)
 
 
-def _run_one(machine: Machine, id: int, words: tuple[str, ...], timeout_s: float | None, as_json: bool) -> int:
+def _run_one(
+    machine: Machine, id: int, words: tuple[str, ...], timeout_s: float | None, via: Via, as_json: bool
+) -> int:
     from popcorn.guest.run import run_in
 
     if as_json:
-        done = run_in(machine, id, words, timeout_s=timeout_s)
+        done = run_in(machine, id, words, timeout_s=timeout_s, via=via)
         click.echo(_as_json({id: done}))
     else:
-        done = run_in(machine, id, words, timeout_s=timeout_s, on_output=_pass_on)
+        done = run_in(machine, id, words, timeout_s=timeout_s, via=via, on_output=_pass_on)
     return done.status
 
 
@@ -75,13 +86,13 @@ def _pass_on(stream: str, data: bytes) -> None:
 
 
 def _run_several(
-    machine: Machine, wanted: list[int], words: tuple[str, ...], timeout_s: float | None, as_json: bool
+    machine: Machine, wanted: list[int], words: tuple[str, ...], timeout_s: float | None, via: Via, as_json: bool
 ) -> int:
     from popcorn.guest.run import run_in_several
 
     finished: dict[int, Finished] = {}
     width = len(str(max(wanted)))
-    for id, done in run_in_several(machine, words, wanted, timeout_s=timeout_s):
+    for id, done in run_in_several(machine, words, wanted, timeout_s=timeout_s, via=via):
         finished[id] = done
         if not as_json:
             _print_prefixed(f"{id:>{width}}: ", done)

@@ -18,7 +18,9 @@ from popcorn.guest.finished import Finished
 RunScript = Callable[[Sequence[str], Callable[[str, bytes], None]], Finished]
 """Runs a command in the primary and passes its output on; like `Primary.run`."""
 
+# Exit statuses of popcorn-vty, and of any kernel among several.
 UNREACHED = 125
+TIMED_OUT = 124
 _HEAD_LIMIT_BYTES = 200
 
 # Only the loop at the end writes answers, so that none gets into another: the others tell it by

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands and files in the primary, over ssh to its forwarded loopback port.
+"""Commands and files in one kernel over ssh; how its sshd is reached is for others to say.
 
 A connection carries one command at a time, and is used again for the next: dropbear closes channels
 that have no command yet whenever the command of another one ends (channelio() in its common-channel.c),
 so that commands side by side on one connection get lost.
-
-The host key is the one that the harness put into the image, and no other.
 """
 
 from __future__ import annotations
@@ -15,39 +13,43 @@ import select
 import shlex
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import paramiko
 
-from popcorn.errors import GuestError, HostError, MachineLostError
+from popcorn.errors import GuestError, PopcornError, UserError
 from popcorn.guest.finished import Finished
-from popcorn.image.keys import keys
-from popcorn.machine import registry
-from popcorn.machine.registry import Record
 
 if TYPE_CHECKING:
     import fabric
 
 USER = "root"
-_HOST = "127.0.0.1"
 # An emulated guest with 48 kernels may be slow to answer, but not that slow.
-_CONNECT_S = 60.0
-_RETRY_S = 0.3
-_EPITAPH_S = 2.0
+CONNECT_S = 60.0
 _LOOK_S = 1.0
 _CHUNK_BYTES = 1 << 16
 _SIGNALLED = 255
-
 _IDLE_LIMIT = 4
+# MAX_CMD_LEN in dropbear's sysoptions.h.
+_LONGEST_COMMAND_BYTES = 9000
 
 # What goes wrong is raised as well; the user is told once.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 OnOutput = Callable[[str, bytes], None]
+
+
+class UnreachedError(GuestError):
+    """No connection to a kernel: nothing ran there."""
+
+
+class TimedOutError(GuestError):
+    """A command did not end in time."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,37 @@ class Terminal:
     rows: int
 
 
-class Primary:
-    """The connection into the primary of a machine; connects at first use. Threads may share it."""
+class Ssh(ABC):
+    """The connections into one kernel, made when they are needed. Threads may share it."""
 
-    def __init__(self, record: Record) -> None:
-        self._record = record
+    def __init__(self, what: str) -> None:
+        """
+        Args:
+            what: what messages call the kernel.
+        """
+        self.what = what
+        self._open: list[paramiko.SSHClient] = []
         self._idle: list[paramiko.SSHClient] = []
         self._lock = threading.Lock()
 
+    @abstractmethod
+    def _connect(self) -> paramiko.SSHClient:
+        """A new connection. Raises UnreachedError, MachineLostError."""
+
+    @abstractmethod
+    def broken(self, error: Exception) -> PopcornError:
+        """What to raise for a connection that broke."""
+
+    @abstractmethod
+    def fabric(self) -> fabric.Connection:
+        """A Fabric connection of its own into the kernel, closed by the caller."""
+
     def close(self) -> None:
-        """Hang up."""
+        """Hang up; what runs is cut off."""
         with self._lock:
-            for client in self._idle:
+            for client in self._open:
                 client.close()
+            self._open.clear()
             self._idle.clear()
 
     def run(
@@ -90,28 +110,31 @@ class Primary:
             on_output: called with ``stdout`` or ``stderr`` and some bytes as they come.
 
         Raises:
-            GuestError: the primary does not answer, or the command took too long.
+            UserError: the command is longer than the sshd takes.
+            UnreachedError: the kernel does not answer.
+            TimedOutError: the command took too long.
+            GuestError: the connection broke.
             MachineLostError: the machine is gone.
         """
         with self.command(argv) as channel:
             if stdin:
                 channel.sendall(stdin)
             channel.shutdown_write()
-            return self._collect(channel, argv, timeout_s, on_output)
+            return self.collect(channel, argv, timeout_s, on_output)
 
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:
-        """Write a file in the primary, its folder too; errors as for `run`, and GuestError if it cannot be written."""
+        """Write a file in the kernel, its folder too; errors as for `run`, and GuestError if it cannot be written."""
         folder = str(PurePosixPath(path).parent)
         script = 'mkdir -p "$1" && cat >"$2.part" && chmod "$3" "$2.part" && mv "$2.part" "$2"'
         done = self.run(["sh", "-c", script, "sh", folder, path, f"{mode:o}"], stdin=content)
         if done.status:
-            raise GuestError(f"cannot write {path} in the primary: {done.stderr_text.strip()}")
+            raise GuestError(f"cannot write {path} in {self.what}: {done.stderr_text.strip()}")
 
     def get(self, path: str) -> bytes:
-        """Read a file of the primary; errors as for `run`, and GuestError if it cannot be read."""
+        """Read a file of the kernel; errors as for `run`, and GuestError if it cannot be read."""
         done = self.run(["cat", path])
         if done.status:
-            raise GuestError(f"cannot read {path} in the primary: {done.stderr_text.strip()}")
+            raise GuestError(f"cannot read {path} in {self.what}: {done.stderr_text.strip()}")
         return done.stdout
 
     @contextmanager
@@ -119,84 +142,36 @@ class Primary:
         """A running command, as the channel to it; it is hung up when the block ends. Errors as for `run`.
 
         Args:
+            argv: the exact words; none for a login shell.
             terminal: give it a terminal of its own.
         """
-        client = self._borrow()
+        words = shlex.join(argv)
+        if len(words.encode()) > _LONGEST_COMMAND_BYTES:
+            raise UserError(
+                f"the command has {len(words.encode())} bytes; the sshd of {self.what} takes {_LONGEST_COMMAND_BYTES}",
+                hint="copy a script there with `popcorn cp` and run that",
+            )
+        client, session = self._open_session()
         done = False
         try:
-            transport = client.get_transport()
-            assert transport is not None, "a client that has connected has a transport"
-            with closing(transport.open_session(timeout=_CONNECT_S)) as channel:
+            with closing(session) as channel:
                 if terminal is not None:
                     channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
-                channel.exec_command(shlex.join(argv))
+                if argv:
+                    channel.exec_command(words)
+                else:
+                    channel.invoke_shell()
                 yield channel
                 done = channel.exit_status_ready()
         except (paramiko.SSHException, OSError, EOFError) as error:
-            raise self._failure(error) from error
+            raise self.broken(error) from error
         finally:
             self._give_back(client, reusable=done)
 
-    def fabric(self) -> fabric.Connection:
-        """A Fabric connection of its own into the primary, closed by the caller."""
-        import fabric
-
-        connection = fabric.Connection(
-            _HOST, user=USER, port=self._record.ssh_port, connect_timeout=int(_CONNECT_S), connect_kwargs=_credentials()
-        )
-        _trust(connection.client, self._record.ssh_port)
-        return connection
-
-    def _borrow(self) -> paramiko.SSHClient:
-        with self._lock:
-            while self._idle:
-                client = self._idle.pop()
-                transport = client.get_transport()
-                if transport is not None and transport.is_active():
-                    return client
-                client.close()
-        return self._connect()
-
-    def _give_back(self, client: paramiko.SSHClient, *, reusable: bool) -> None:
-        with self._lock:
-            if reusable and len(self._idle) < _IDLE_LIMIT:
-                self._idle.append(client)
-                return
-        client.close()
-
-    def _connect(self) -> paramiko.SSHClient:
-        deadline = time.monotonic() + _CONNECT_S
-        port = self._record.ssh_port
-        while True:
-            client = paramiko.SSHClient()
-            _trust(client, port)
-            try:
-                client.connect(
-                    _HOST,
-                    port,
-                    USER,
-                    timeout=_CONNECT_S,
-                    banner_timeout=_CONNECT_S,
-                    auth_timeout=_CONNECT_S,
-                    **_credentials(),
-                )
-            except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as error:
-                client.close()
-                raise GuestError(
-                    f"the primary of machine {self._record.name!r} was booted with other keys: {error}",
-                    hint="end it and boot it again: `popcorn down`, `popcorn up`",
-                ) from error
-            except (paramiko.SSHException, OSError, EOFError) as error:
-                client.close()
-                if time.monotonic() > deadline or not registry.is_live(self._record.name):
-                    raise self._failure(error) from error
-                time.sleep(_RETRY_S)
-            else:
-                return client
-
-    def _collect(
+    def collect(
         self, channel: paramiko.Channel, argv: Sequence[str], timeout_s: float | None, on_output: OnOutput | None
     ) -> Finished:
+        """Everything that a running command prints, and how it ends; arguments and errors as for `run`."""
         began = time.monotonic()
         streams: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         readers = {
@@ -220,12 +195,11 @@ class Primary:
                 break
             left_s = _LOOK_S if timeout_s is None else began + timeout_s - time.monotonic()
             if left_s <= 0:
-                raise GuestError(f"{shlex.join(argv)} did not end within {timeout_s:g} s in the primary")
+                raise TimedOutError(f"{shlex.join(argv)} did not end within {timeout_s:g} s in {self.what}")
             if not quiet or ended:
                 continue
             select.select([channel], [], [], min(left_s, 0.02 if channel.eof_received else _LOOK_S))
-            transport = channel.get_transport()
-            if not transport.is_active() and not channel.exit_status_ready():
+            if not channel.get_transport().is_active() and not channel.exit_status_ready():
                 raise paramiko.SSHException("the connection broke")
         # A broken connection closes its channels, so that theirs is no evidence of an end.
         if channel.exit_status < 0 and not channel.get_transport().is_active():
@@ -233,37 +207,35 @@ class Primary:
         status = channel.exit_status if channel.exit_status >= 0 else _SIGNALLED
         return Finished(tuple(argv), status, b"".join(streams["stdout"]), b"".join(streams["stderr"]))
 
-    def _failure(self, error: Exception) -> GuestError | MachineLostError:
-        # A machine that ends breaks its connections before its supervisor has written down why.
-        deadline = time.monotonic() + _EPITAPH_S
-        while registry.is_live(self._record.name) and time.monotonic() < deadline:
-            time.sleep(_RETRY_S)
-        record = registry.read_record(self._record.name) or self._record
-        if record.status == "dead" or not registry.is_live(record.name):
-            return MachineLostError(
-                f"the machine {record.name!r} is gone: {record.reason or 'it was ended'}",
-                hint=f"what it said last: `popcorn log --name {record.name}`",
-            )
-        return GuestError(
-            f"the primary of machine {record.name!r} does not answer on 127.0.0.1:{record.ssh_port}: "
-            f"{error or type(error).__name__}",
-            hint=f"`popcorn ps --name {record.name}` and `popcorn log 0 --name {record.name}` tell how it is",
-        )
+    def _open_session(self) -> tuple[paramiko.SSHClient, paramiko.Channel]:
+        """A channel without a command yet, and its connection; one that waited may have gone stale."""
+        while (client := self._waiting()) is not None:
+            try:
+                return client, client.get_transport().open_session(timeout=CONNECT_S)
+            except (paramiko.SSHException, OSError, EOFError):
+                self._hang_up(client)
+        client = self._connect()
+        with self._lock:
+            self._open.append(client)
+        try:
+            return client, client.get_transport().open_session(timeout=CONNECT_S)
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._hang_up(client)
+            raise self.broken(error) from error
 
+    def _waiting(self) -> paramiko.SSHClient | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
 
-def _credentials() -> dict[str, Any]:
-    return {
-        "pkey": paramiko.Ed25519Key.from_private_key_file(str(keys().client)),
-        "look_for_keys": False,
-        "allow_agent": False,
-    }
+    def _give_back(self, client: paramiko.SSHClient, *, reusable: bool) -> None:
+        with self._lock:
+            if reusable and client in self._open and len(self._idle) < _IDLE_LIMIT:
+                self._idle.append(client)
+                return
+        self._hang_up(client)
 
-
-def _trust(client: paramiko.SSHClient, port: int) -> None:
-    kind, encoded = keys().host_public.split()[:2]
-    name = f"[{_HOST}]:{port}"
-    entry = paramiko.hostkeys.HostKeyEntry.from_line(f"{name} {kind} {encoded}")
-    if entry is None or entry.key is None:
-        raise HostError(f"the host key {keys().host} cannot be used", hint="remove that file; it is made again")
-    client.get_host_keys().add(name, kind, entry.key)
-    client.set_missing_host_key_policy(paramiko.RejectPolicy())
+    def _hang_up(self, client: paramiko.SSHClient) -> None:
+        client.close()
+        with self._lock:
+            if client in self._open:
+                self._open.remove(client)

@@ -30,8 +30,9 @@ _LOOK_S = 0.1
 _CALIBRATION_S = 15.0
 _NAMED_KERNELS = 4
 _TAIL_BYTES = 4096
+ENDED = ("dead", "parked")
+"""The states in which a kernel does nothing more."""
 _LAUNCH_FAILURE = re.compile(rb"popcorn-launch: (\d+) failed: ([^\r\n]*)")
-_ENDED = ("dead", "parked")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def await_sshd(machine: Machine, *, stall_s: float = DEFAULT_STALL_S) -> None:
 
 def is_up(region: Region, slot: Slot) -> bool:
     """Whether a kernel's userspace is ready and it has not ended since."""
-    return slot.stage_number >= region.layout.stage_number("user") and slot.state not in _ENDED
+    return slot.stage_number >= region.layout.stage_number("user") and slot.state not in ENDED
 
 
 def boot_times(machine: Machine) -> list[KernelBoot]:
@@ -188,7 +189,7 @@ def _require_recorder(machine: Machine, trouble: str) -> None:
 
 def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot]) -> None:
     for slot in pending:
-        if slot.state in _ENDED:
+        if slot.state in ENDED:
             raise GuestError(
                 f"kernel {slot.id} ended while it booted: {slot.state} at stage {slot.stage}"
                 + (f", {slot.reason}" if slot.reason else "")

@@ -27,8 +27,11 @@ from popcorn.plan.model import Plan
 if TYPE_CHECKING:
     import socket
 
+    from popcorn.guest.connections import Connections
     from popcorn.guest.finished import Finished
-    from popcorn.guest.ssh import Primary
+    from popcorn.guest.primary import Primary
+    from popcorn.guest.run import Via
+    from popcorn.guest.ssh import Ssh
     from popcorn.machine.arrival import KernelBoot
     from popcorn.machine.qmp import Qmp
 
@@ -50,7 +53,7 @@ class Machine:
         self._lifeline = lifeline
         self._memory: GuestMemory | None = None
         self._region: Region | None = None
-        self._primary: Primary | None = None
+        self._connections: Connections | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -65,9 +68,9 @@ class Machine:
 
     def close(self) -> None:
         """Let go of the machine: an untied one goes on."""
-        if self._primary is not None:
-            self._primary.close()
-            self._primary = None
+        if self._connections is not None:
+            self._connections.close()
+            self._connections = None
         if self._region is not None:
             self._region.close()
             self._region = None
@@ -169,16 +172,33 @@ class Machine:
         return Qmp(self.record.directory / QMP_SOCKET)
 
     @property
+    def connections(self) -> Connections:
+        """The ssh connections into its kernels; made at first use."""
+        from popcorn.guest.connections import Connections
+
+        if self._connections is None:
+            self._connections = Connections(self)
+        return self._connections
+
+    @property
     def primary(self) -> Primary:
-        """The connection into the primary kernel; made at first use."""
-        from popcorn.guest.ssh import Primary
+        """The ssh connection into the primary kernel."""
+        return self.connections.primary
 
-        if self._primary is None:
-            self._primary = Primary(self.record)
-        return self._primary
+    def ssh(self, id: int) -> Ssh:
+        """The ssh connection into a kernel.
 
-    def exec(self, id: int, argv: Sequence[str], *, timeout_s: float | None = None) -> Finished:
+        Raises:
+            UserError: no such kernel in the plan.
+            GuestError: the kernel has ended.
+        """
+        return self.connections.to(id)
+
+    def exec(self, id: int, argv: Sequence[str], *, timeout_s: float | None = None, via: Via = "auto") -> Finished:
         """Run a command in a kernel and wait for its end.
+
+        Args:
+            via: ``net`` by ssh, ``vty`` by the terminal line, ``auto`` by the line when the sshd does not answer.
 
         Raises:
             UserError: no such kernel in the plan.
@@ -187,13 +207,15 @@ class Machine:
         """
         from popcorn.guest.run import run_in
 
-        return run_in(self, id, argv, timeout_s=timeout_s)
+        return run_in(self, id, argv, timeout_s=timeout_s, via=via)
 
-    def exec_all(self, argv: Sequence[str], *, timeout_s: float | None = None) -> dict[int, Finished]:
+    def exec_all(
+        self, argv: Sequence[str], *, timeout_s: float | None = None, via: Via = "auto"
+    ) -> dict[int, Finished]:
         """Run a command in every kernel of the plan, several at a time; errors are told in each answer."""
         from popcorn.guest.run import run_in_all
 
-        return run_in_all(self, argv, timeout_s=timeout_s)
+        return run_in_all(self, argv, timeout_s=timeout_s, via=via)
 
     def log(self, id: int | str) -> Iterator[Entry]:
         """What a kernel printed so far, in lines with host timestamps; ``"serial"`` for the serial port."""

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ssh connections that are open into the kernels of a machine."""
+
+from __future__ import annotations
+
+import threading
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from popcorn.errors import GuestError
+from popcorn.guest.primary import Primary
+from popcorn.guest.secondary import Secondary
+from popcorn.guest.ssh import Ssh
+from popcorn.guest.trust import load_trust
+from popcorn.machine.arrival import ENDED
+
+if TYPE_CHECKING:
+    from popcorn.machine.machine import Machine
+
+
+class Connections:
+    """Made at first use, and used again. Threads may share it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._secondaries: dict[int, tuple[int, Secondary]] = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def primary(self) -> Primary:
+        """Into the primary."""
+        return Primary(self._machine.record, load_trust())
+
+    def to(self, id: int) -> Ssh:
+        """Into any kernel.
+
+        Raises:
+            UserError: no such kernel in the plan.
+            GuestError: the kernel has ended.
+        """
+        self._machine.plan.partition(id)
+        with self._lock:
+            if id == self._machine.plan.primary.id:
+                return self.primary
+            generation = self._generation(id)
+            known = self._secondaries.get(id)
+            if known is not None and known[0] == generation:
+                return known[1]
+            # Connections to a kernel that ended would wait for it in vain.
+            if known is not None:
+                known[1].close()
+            ssh = Secondary(id, self._machine.name, self.primary, self.primary.trust)
+            self._secondaries[id] = generation, ssh
+            return ssh
+
+    def _generation(self, id: int) -> int:
+        """How many kernels have had this id; 0 if that cannot be known."""
+        machine = self._machine
+        if not machine.record.region_size:
+            return 0
+        slot = machine.region().slot(id)
+        if slot.state in ENDED:
+            raise GuestError(
+                f"kernel {id} has ended: it is {slot.state}{f', {slot.reason}' if slot.reason else ''}",
+                hint=f"its console: `popcorn log {id} --name {machine.name}`; "
+                f"`popcorn exec --name {machine.name} 0 -- popcorn-launch {id}` starts it again",
+            )
+        return slot.generation
+
+    def close(self) -> None:
+        """Hang up all."""
+        with self._lock:
+            for _, ssh in self._secondaries.values():
+                ssh.close()
+            self._secondaries.clear()
+            if "primary" in self.__dict__:
+                self.primary.close()

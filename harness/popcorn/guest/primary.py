@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The primary's sshd, at a forwarded port on loopback, and through it the network of the others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import paramiko
+
+from popcorn.errors import GuestError, MachineLostError, PopcornError
+from popcorn.guest.ssh import CONNECT_S, USER, Ssh, UnreachedError
+from popcorn.guest.trust import Trust
+from popcorn.machine import registry
+from popcorn.machine.registry import Record
+
+if TYPE_CHECKING:
+    import fabric
+
+_HOST = "127.0.0.1"
+_RETRY_S = 0.3
+_EPITAPH_S = 2.0
+
+
+class Primary(Ssh):
+    """Commands and files in the primary of a machine."""
+
+    def __init__(self, record: Record, trust: Trust) -> None:
+        super().__init__("the primary")
+        self._record = record
+        self.trust = trust
+        self._gateway: paramiko.SSHClient | None = None
+        self._gateway_lock = threading.Lock()
+        self._closed = False
+
+    def close(self) -> None:
+        """Hang up, tunnels too."""
+        self._closed = True
+        super().close()
+        with self._gateway_lock:
+            if self._gateway is not None:
+                self._gateway.close()
+                self._gateway = None
+
+    def tunnel(self, host: str, port: int, timeout_s: float) -> paramiko.Channel:
+        """A TCP connection from the primary to another kernel, to be closed by the caller.
+
+        Raises:
+            paramiko.SSHException: nobody answers there.
+            UnreachedError: the primary does not answer.
+            MachineLostError: the machine is gone.
+        """
+        # All tunnels are on one connection, which carries no commands.
+        with self._gateway_lock:
+            transport = self._gateway.get_transport() if self._gateway is not None else None
+            if self._gateway is None or transport is None or not transport.is_active():
+                self._gateway = self._connect()
+                transport = self._gateway.get_transport()
+        return transport.open_channel("direct-tcpip", (host, port), (_HOST, 0), timeout=timeout_s)
+
+    def fabric(self) -> fabric.Connection:
+        """A Fabric connection of its own into the primary, closed by the caller."""
+        import fabric
+
+        port = self._record.ssh_port
+        connection = fabric.Connection(
+            _HOST, user=USER, port=port, connect_timeout=int(CONNECT_S), connect_kwargs=self.trust.credentials
+        )
+        self.trust.know(connection.client, _HOST, port)
+        return connection
+
+    def _connect(self) -> paramiko.SSHClient:
+        deadline = time.monotonic() + CONNECT_S
+        port = self._record.ssh_port
+        while True:
+            client = self.trust.client(_HOST, port)
+            try:
+                client.connect(
+                    _HOST,
+                    port,
+                    USER,
+                    timeout=CONNECT_S,
+                    banner_timeout=CONNECT_S,
+                    auth_timeout=CONNECT_S,
+                    **self.trust.credentials,
+                )
+            except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as error:
+                client.close()
+                raise GuestError(
+                    f"the primary of machine {self._record.name!r} was booted with other keys: {error}",
+                    hint="end it and boot it again: `popcorn down`, `popcorn up`",
+                ) from error
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                client.close()
+                if self._closed or time.monotonic() > deadline or not registry.is_live(self._record.name):
+                    raise self.broken(error) from error
+                time.sleep(_RETRY_S)
+            else:
+                return client
+
+    def broken(self, error: Exception) -> PopcornError:
+        # A machine that ends breaks its connections before its supervisor has written down why.
+        deadline = time.monotonic() + _EPITAPH_S
+        while registry.is_live(self._record.name) and time.monotonic() < deadline:
+            time.sleep(_RETRY_S)
+        record = registry.read_record(self._record.name) or self._record
+        if record.status == "dead" or not registry.is_live(record.name):
+            return MachineLostError(
+                f"the machine {record.name!r} is gone: {record.reason or 'it was ended'}",
+                hint=f"what it said last: `popcorn log --name {record.name}`",
+            )
+        return UnreachedError(
+            f"the primary of machine {record.name!r} does not answer on 127.0.0.1:{record.ssh_port}: "
+            f"{error or type(error).__name__}",
+            hint=f"`popcorn ps --name {record.name}` and `popcorn log 0 --name {record.name}` tell how it is",
+        )

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands in kernels through their terminal lines, typed by a program on the primary: what needs no network."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from popcorn.errors import GuestError
+from popcorn.guest import several
+from popcorn.guest.finished import Finished
+from popcorn.guest.several import TIMED_OUT, UNREACHED
+from popcorn.guest.ssh import TimedOutError
+
+if TYPE_CHECKING:
+    from popcorn.guest.ssh import OnOutput
+    from popcorn.machine.machine import Machine
+
+# The primary serves all of them with the few CPUs that it has.
+_AT_ONCE = 16
+_GRACE_S = 30.0
+
+
+def run_by_line(
+    machine: Machine,
+    id: int,
+    argv: Sequence[str],
+    *,
+    timeout_s: float | None = None,
+    on_output: OnOutput | None = None,
+) -> Finished:
+    """Run a command in a secondary.
+
+    Raises:
+        TimedOutError: the command took too long.
+        GuestError: it does not answer.
+        MachineLostError: the machine is gone.
+    """
+    done = machine.primary.run(
+        [*_launcher(timeout_s), str(id), "--", *argv],
+        timeout_s=None if timeout_s is None else timeout_s + _GRACE_S,
+        on_output=on_output,
+    )
+    if done.status == UNREACHED and done.stderr.lstrip().startswith(b"popcorn-vty:"):
+        raise GuestError(
+            f"kernel {id} does not answer: {done.stderr_text.strip()}",
+            hint=f"`popcorn ps --name {machine.name}` and `popcorn log {id} --name {machine.name}` tell how it is",
+        )
+    if done.status == TIMED_OUT and timeout_s is not None:
+        raise TimedOutError(f"{shlex.join(argv)} did not end within {timeout_s:g} s in kernel {id}")
+    return Finished(tuple(argv), done.status, done.stdout, done.stderr)
+
+
+def run_by_lines(
+    machine: Machine, argv: Sequence[str], ids: Sequence[int], *, timeout_s: float | None = None
+) -> Iterator[tuple[int, Finished]]:
+    """Run a command in several kernels, the primary too; one that cannot be reached gets status 125, one that took
+    too long 124."""
+    primary = machine.primary
+    command = several.script(
+        ids,
+        argv,
+        primary=machine.plan.primary.id,
+        launcher=_launcher(timeout_s),
+        at_once=_AT_ONCE,
+    )
+    return several.answers(lambda words, hear: primary.run(words, on_output=hear), command, ids, argv)
+
+
+def _launcher(timeout_s: float | None) -> list[str]:
+    limit = ["--timeout", f"{max(1, round(timeout_s))}"] if timeout_s is not None else []
+    return ["popcorn-vty", "exec", *limit]

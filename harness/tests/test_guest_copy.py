@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files to and from kernels, with ssh servers on this host as the kernels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from loopback_ssh import loopback_ssh
+
+from popcorn.cli.cp import Place, parse_place
+from popcorn.cli.main import main
+from popcorn.config import load_machine
+from popcorn.dirs import runs_dir
+from popcorn.errors import GuestError
+from popcorn.guest.copy import fetch_file, send_file
+from popcorn.machine import registry
+from popcorn.machine.machine import PLAN_FILE, Machine
+from popcorn.plan import make_plan
+
+CONTENT = bytes(range(256)) * 3000
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    plan = make_plan(load_machine("small"), "0-3;4-7")
+    run_dir = runs_dir() / "run"
+    run_dir.mkdir()
+    (run_dir / PLAN_FILE).write_text(plan.to_json())
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    claim = registry.claim("default")
+    with loopback_ssh(programs) as port:
+        record = registry.Record(
+            name="default", status="up", run_dir=str(run_dir), ssh_port=port, kernels=(0, 4), started=1.0
+        )
+        registry.write_record(record)
+        with Machine(record) as machine:
+            yield machine
+    os.close(claim.lock)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "a file"
+    path.write_bytes(CONTENT)
+    path.chmod(0o750)
+    return path
+
+
+def fake_program(tmp_path: Path, name: str, script: str) -> None:
+    path = tmp_path / "programs" / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("id", [0, 4])
+def test_a_file_goes_in_and_out_with_its_permissions(machine: Machine, source: Path, tmp_path: Path, id: int) -> None:
+    there, back = tmp_path / "there", tmp_path / "back"
+    assert send_file(machine.ssh(id), source, str(there)) == len(CONTENT)
+    assert (there.read_bytes(), there.stat().st_mode & 0o777) == (CONTENT, 0o750)
+    assert fetch_file(machine.ssh(id), str(there), back) == len(CONTENT)
+    assert (back.read_bytes(), back.stat().st_mode & 0o777) == (CONTENT, 0o750)
+
+
+def test_an_empty_file_is_a_file(machine: Machine, tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    assert send_file(machine.ssh(4), tmp_path / "empty", str(tmp_path / "there")) == 0
+    assert fetch_file(machine.ssh(4), str(tmp_path / "there"), tmp_path / "back") == 0
+    assert (tmp_path / "back").read_bytes() == b""
+
+
+def test_in_a_folder_a_file_keeps_its_name(machine: Machine, source: Path, tmp_path: Path) -> None:
+    for name in ("there", "back"):
+        (tmp_path / name).mkdir()
+    assert main(["cp", str(source), f"4:{tmp_path}/there"]) == 0
+    assert main(["cp", f"4:{tmp_path}/there/a file", str(tmp_path / "back")]) == 0
+    assert (tmp_path / "back" / "a file").read_bytes() == CONTENT
+
+
+def test_a_file_goes_from_kernel_to_kernel_under_its_name(machine: Machine, source: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    assert main(["cp", f"4:{source}", f"0:{tmp_path}/there/"]) == 0
+    assert (tmp_path / "there" / "a file").read_bytes() == CONTENT
+
+
+def test_what_was_damaged_on_its_way_in_is_not_kept(machine: Machine, source: Path, tmp_path: Path) -> None:
+    fake_program(tmp_path, "cat", "/bin/cat; echo more")
+    with pytest.raises(GuestError, match="what arrived in kernel 4 has"):
+        send_file(machine.ssh(4), source, str(tmp_path / "there"))
+    assert not list(tmp_path.glob("there*"))
+
+
+def test_what_was_damaged_on_its_way_out_is_not_kept(machine: Machine, source: Path, tmp_path: Path) -> None:
+    fake_program(tmp_path, "cat", '/bin/cat "$@"; echo more')
+    (tmp_path / "back").write_bytes(b"before")
+    with pytest.raises(GuestError, match="the file in kernel 4 now has another"):
+        fetch_file(machine.ssh(4), str(source), tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == b"before"
+    assert not list(tmp_path.glob(".back*"))
+
+
+def test_a_kernel_that_cannot_write_says_why(
+    machine: Machine, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake_program(tmp_path, "cat", "head -c 1000 >/dev/null; echo cat: the disk is full >&2; exit 1")
+    assert main(["cp", str(source), f"4:{tmp_path}/there"]) == 2
+    assert "there in kernel 4: cat: the disk is full" in capfd.readouterr().err
+    assert not list(tmp_path.glob("there*"))
+
+
+@pytest.mark.parametrize(
+    ("source_text", "target_text", "said"),
+    [
+        ("4:/nowhere", ".", "cannot read /nowhere in kernel 4"),
+        ("4:/tmp", ".", "it is a directory"),
+        ("/nowhere", "4:/tmp", "cannot read /nowhere"),
+        (__file__, "4:/nowhere/x", "cannot write /nowhere/x in kernel 4"),
+        (f"4:{__file__}", "/nowhere/x", "cannot write /nowhere/x"),
+        (__file__, "5:/tmp", "no kernel 5"),
+        (__file__, "/tmp", "is in a kernel"),
+        (__file__, "4:", "no path"),
+    ],
+)
+def test_a_place_that_cannot_be_is_the_users_mistake(
+    machine: Machine, source_text: str, target_text: str, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cp", source_text, target_text]) == 2
+    assert said in capfd.readouterr().err
+
+
+def test_only_a_number_before_a_colon_is_a_kernel() -> None:
+    assert parse_place("12:/a:b") == Place(12, "/a:b")
+    assert parse_place("./1:b") == Place(None, "./1:b")
+    assert parse_place("host:b") == Place(None, "host:b")
