@@ -111,6 +111,16 @@ def test_a_kernel_that_cannot_write_says_why(
     assert not list(tmp_path.glob("there*"))
 
 
+def test_a_file_that_does_not_fit_is_refused_before_it_is_sent(
+    machine: Machine, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fake_program(tmp_path, "stat", "echo 187 4096")
+    assert main(["cp", str(source), f"4:{tmp_path}/there"]) == 2
+    assert f"it has {len(CONTENT)} bytes, and there is room for {187 * 4096}" in capfd.readouterr().err
+    fake_program(tmp_path, "stat", "echo 188 4096")
+    assert main(["cp", str(source), f"4:{tmp_path}/there"]) == 0
+
+
 @pytest.mark.parametrize(
     ("source_text", "target_text", "said"),
     [

@@ -28,10 +28,27 @@ _SUM_BYTES_PER_S = 1 << 20
 Told = Callable[[int, int], None]
 """Called with the bytes so far and all bytes."""
 
-# In a folder the file keeps its name. It is told where the file goes in the end.
+# In a folder the file keeps its name. It is told where the file goes in the end. Files of a guest are in its memory: it
+# would kill processes for one that does not fit, so that is refused, and a sixteenth is left to them.
 _RECEIVE = """
 target=$1
 if [ -d "$target" ]; then target=${target%/}/$2; fi
+folder=$(dirname "$target")
+room() {
+    read -r blocks size <<EOF
+$(stat -f -c "%a %S" "$folder" 2>/dev/null)
+EOF
+    while read -r key kib _; do
+        [ "$key" = MemAvailable: ] && break
+    done </proc/meminfo
+    available=$((kib * 960)) free=$((${blocks:-0} * ${size:-0}))
+    if [ $free -gt 0 ] && [ $free -lt $available ]; then available=$free; fi
+    echo $available
+}
+if [ "$4" -gt "$(room)" ]; then
+    echo "it has $4 bytes, and there is room for $(room)" >&2
+    exit 1
+fi
 if cat >"$target.part" && chmod "$3" "$target.part" && sum=$(sha256sum <"$target.part"); then
     echo "${sum%% *} $target"
 else
@@ -63,7 +80,8 @@ def send_file(ssh: Ssh, source: Path, target: str, told: Told | None = None, *, 
         raise UserError(f"cannot read {source}: {error.strerror}") from error
     with stream:
         status = os.fstat(stream.fileno())
-        words = ["sh", "-c", _RECEIVE, "sh", target, name or source.name, f"{status.st_mode & 0o777:o}"]
+        words = ["sh", "-c", _RECEIVE, "sh", target, name or source.name]
+        words += [f"{status.st_mode & 0o777:o}", str(status.st_size)]
         with ssh.command(words) as channel:
             channel.settimeout(_STALL_S)
             digest, nr_bytes = _send(channel, stream, status.st_size, told)
