@@ -20,7 +20,12 @@ ALWAYS = ("keep_initmem", "percpu_alloc=page")
 
 # Hash tables, with the memory for which a kernel gets an entry. Left alone, Linux makes them for a file server,
 # 8 to 16 times as large, and clears them: memory that the host has to give for good, once for each kernel.
-HASH_TABLES = {"dhash_entries": 128 * KIB, "ihash_entries": 256 * KIB, "thash_entries": MIB}
+HASH_TABLES = {
+    "dhash_entries": 128 * KIB,
+    "ihash_entries": 256 * KIB,
+    "thash_entries": MIB,
+    "nf_conntrack.hashsize": 4 * MIB,
+}
 
 
 def plan_words(
