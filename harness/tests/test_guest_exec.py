@@ -143,6 +143,14 @@ def test_among_several_one_that_takes_too_long_is_124(machine: Machine) -> None:
     assert (answers[0].status, answers[4].status) == (124, 0)
 
 
+def test_who_hangs_up_after_the_machine_has_gone_is_not_troubled(machine: Machine) -> None:
+    assert machine.exec(4, ["true"], via="net").status == 0
+    gateway = machine.primary._gateway
+    assert gateway is not None
+    gateway.get_transport().close()
+    machine.close()
+
+
 def test_ssh_gives_the_command_our_stdin_and_its_status(machine: Machine) -> None:
     argv = [sys.executable, "-P", "-m", "popcorn", "ssh", "4", "--", "sh", "-c", "cat; echo $KERNEL >&2; exit 5"]
     done = subprocess.run(argv, input=b"in\0\xff", capture_output=True, check=False)

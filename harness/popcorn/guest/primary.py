@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import paramiko
 
 from popcorn.errors import GuestError, MachineLostError, PopcornError
-from popcorn.guest.ssh import CONNECT_S, USER, Ssh, UnreachedError
+from popcorn.guest.ssh import CONNECT_S, USER, Ssh, UnreachedError, hang_up
 from popcorn.guest.trust import Trust
 from popcorn.machine import registry
 from popcorn.machine.registry import Record
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _RETRY_S = 0.3
 _EPITAPH_S = 2.0
+# More would not be faster on a host with few CPUs, and each would be so slow that it seemed dead.
+_HANDSHAKES_AT_ONCE = 16
 
 
 class Primary(Ssh):
@@ -32,6 +34,8 @@ class Primary(Ssh):
         self.trust = trust
         self._gateway: paramiko.SSHClient | None = None
         self._gateway_lock = threading.Lock()
+        self.handshakes = threading.Semaphore(_HANDSHAKES_AT_ONCE)
+        """For those with secondaries: who makes a connection holds it meanwhile."""
         self._closed = False
 
     def close(self) -> None:
@@ -40,7 +44,7 @@ class Primary(Ssh):
         super().close()
         with self._gateway_lock:
             if self._gateway is not None:
-                self._gateway.close()
+                hang_up(self._gateway)
                 self._gateway = None
 
     def tunnel(self, host: str, port: int, timeout_s: float) -> paramiko.Channel:
@@ -86,13 +90,13 @@ class Primary(Ssh):
                     **self.trust.credentials,
                 )
             except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as error:
-                client.close()
+                hang_up(client)
                 raise GuestError(
                     f"the primary of machine {self._record.name!r} was booted with other keys: {error}",
                     hint="end it and boot it again: `popcorn down`, `popcorn up`",
                 ) from error
             except (paramiko.SSHException, OSError, EOFError) as error:
-                client.close()
+                hang_up(client)
                 if self._closed or time.monotonic() > deadline or not registry.is_live(self._record.name):
                     raise self.broken(error) from error
                 time.sleep(_RETRY_S)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from popcorn.machine.machine import Machine
 
 Via = Literal["auto", "net", "vty"]
-_AT_ONCE = 16
+_AT_ONCE = 256
 
 
 def run_in(

@@ -9,7 +9,7 @@ import paramiko
 
 from popcorn.errors import GuestError, PopcornError
 from popcorn.guest.primary import Primary
-from popcorn.guest.ssh import USER, Ssh, UnreachedError
+from popcorn.guest.ssh import USER, Ssh, UnreachedError, hang_up
 from popcorn.guest.trust import Trust
 from popcorn.machine import registry
 from popcorn.plan.address import address_of
@@ -49,6 +49,10 @@ class Secondary(Ssh):
         return connection
 
     def _connect(self) -> paramiko.SSHClient:
+        with self._primary.handshakes:
+            return self._shake_hands()
+
+    def _shake_hands(self) -> paramiko.SSHClient:
         client = self._trust.client(self._host, _PORT)
         try:
             client.connect(
@@ -62,19 +66,19 @@ class Secondary(Ssh):
                 **self._trust.credentials,
             )
         except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as error:
-            client.close()
+            hang_up(client)
             raise UnreachedError(
                 f"kernel {self._id} of machine {self._machine_name!r} has other keys: {error}",
                 hint=f"`popcorn console {self._id} --name {self._machine_name}` needs none",
             ) from error
         except (paramiko.SSHException, OSError, EOFError) as error:
-            client.close()
+            hang_up(client)
             raise UnreachedError(
                 f"the sshd of kernel {self._id} does not answer at {self._host}: {_cause(error)}",
                 hint=f"`popcorn console {self._id} --name {self._machine_name}` needs no network",
             ) from error
         except BaseException:
-            client.close()
+            hang_up(client)
             raise
         return client
 

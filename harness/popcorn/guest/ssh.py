@@ -15,7 +15,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
@@ -42,6 +42,12 @@ _LONGEST_COMMAND_BYTES = 9000
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 OnOutput = Callable[[str, bytes], None]
+
+
+def hang_up(client: paramiko.SSHClient) -> None:
+    """Close a connection, also one through another that is broken already."""
+    with suppress(paramiko.SSHException, OSError, EOFError):
+        client.close()
 
 
 class UnreachedError(GuestError):
@@ -90,7 +96,7 @@ class Ssh(ABC):
         """Hang up; what runs is cut off."""
         with self._lock:
             for client in self._open:
-                client.close()
+                hang_up(client)
             self._open.clear()
             self._idle.clear()
 
@@ -213,14 +219,14 @@ class Ssh(ABC):
             try:
                 return client, client.get_transport().open_session(timeout=CONNECT_S)
             except (paramiko.SSHException, OSError, EOFError):
-                self._hang_up(client)
+                self._drop(client)
         client = self._connect()
         with self._lock:
             self._open.append(client)
         try:
             return client, client.get_transport().open_session(timeout=CONNECT_S)
         except (paramiko.SSHException, OSError, EOFError) as error:
-            self._hang_up(client)
+            self._drop(client)
             raise self.broken(error) from error
 
     def _waiting(self) -> paramiko.SSHClient | None:
@@ -232,10 +238,10 @@ class Ssh(ABC):
             if reusable and client in self._open and len(self._idle) < _IDLE_LIMIT:
                 self._idle.append(client)
                 return
-        self._hang_up(client)
+        self._drop(client)
 
-    def _hang_up(self, client: paramiko.SSHClient) -> None:
-        client.close()
+    def _drop(self, client: paramiko.SSHClient) -> None:
+        hang_up(client)
         with self._lock:
             if client in self._open:
                 self._open.remove(client)
