@@ -27,6 +27,7 @@
 #define NETWORK6	"fd50:4f50:434e::"
 #define PREFIX6		64
 #define IPV6_CONF	"/proc/sys/net/ipv6/conf/" INTERFACE "/"
+#define ARP_TRIES	"/proc/sys/net/ipv4/neigh/" INTERFACE "/mcast_solicit"
 
 /* The primary runs on the CPU that the firmware boots, and that is number 0. */
 #define GATEWAY_ID	0
@@ -115,6 +116,8 @@ void raise_network(long id)
 	index = if_nametoindex(INTERFACE);
 	if (index && id >= 0) {
 		quiet_ipv6();
+		/* A second each: emulated kernels may be that slow to answer. */
+		write_to(ARP_TRIES, "10");
 		request.ifr_mtu = MTU;
 		ask(fd, SIOCSIFMTU, &request, "MTU");
 		raise_interface(fd, INTERFACE);
