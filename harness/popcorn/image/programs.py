@@ -41,6 +41,11 @@ def npb_program() -> Path:
     return _with_musl("npb", source_root() / "testsuites" / "npb", _FAST)
 
 
+def suite_program(name: str) -> Path:
+    """A static program that suites copy into kernels: the C files in `testsuites/NAME/`; errors as `guest_program`."""
+    return _with_musl(name, source_root() / "testsuites" / name, _SMALL)
+
+
 def _with_musl(name: str, folder: Path, optimized: list[str], include: Path | None = None) -> Path:
     libc = musl()
     flags = [*_COMMON, *optimized, *PLAIN]
