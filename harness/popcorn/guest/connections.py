@@ -49,23 +49,34 @@ class Connections:
             # Connections to a kernel that ended would wait for it in vain.
             if known is not None:
                 known[1].close()
-            ssh = Secondary(id, self._machine.name, self.primary, self.primary.trust)
+            ssh = Secondary(
+                id,
+                self._machine.name,
+                self.primary,
+                self.primary.trust,
+                require_running=lambda: self._require_generation(id, generation),
+            )
             self._secondaries[id] = generation, ssh
             return ssh
 
     def _generation(self, id: int) -> int:
-        """How many kernels have had this id; 0 if that cannot be known."""
+        """How many kernels have had this id; 0 if that cannot be known. Raises GuestError if the last one has ended."""
         machine = self._machine
         if not machine.record.region_size:
             return 0
         slot = machine.region().slot(id)
         if slot.state in ENDED:
+            how = "it has parked" if slot.state == "parked" else f"it is {slot.state}"
             raise GuestError(
-                f"kernel {id} has ended: it is {slot.state}{f', {slot.reason}' if slot.reason else ''}",
+                f"kernel {id} has ended: {how}{f', {slot.reason}' if slot.reason else ''}",
                 hint=f"its console: `popcorn log {id} --name {machine.name}`; "
                 f"`popcorn exec --name {machine.name} 0 -- popcorn-launch {id}` starts it again",
             )
         return slot.generation
+
+    def _require_generation(self, id: int, generation: int) -> None:
+        if self._generation(id) != generation:
+            raise GuestError(f"kernel {id} has ended, and another was started in its place")
 
     def close(self) -> None:
         """Hang up all."""

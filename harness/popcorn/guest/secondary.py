@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import paramiko
@@ -25,13 +26,20 @@ _CONNECT_S = 30.0
 class Secondary(Ssh):
     """Commands and files in a secondary."""
 
-    def __init__(self, id: int, machine_name: str, primary: Primary, trust: Trust) -> None:
+    def __init__(
+        self, id: int, machine_name: str, primary: Primary, trust: Trust, *, require_running: Callable[[], None]
+    ) -> None:
+        """
+        Args:
+            require_running: raises GuestError when the kernel has ended; no packet would ever tell.
+        """
         super().__init__(f"kernel {id}")
         self._id = id
         self._machine_name = machine_name
         self._primary = primary
         self._trust = trust
         self._host = str(address_of(id).v4)
+        self._require_running = require_running
 
     def fabric(self) -> fabric.Connection:
         """A Fabric connection of its own into the kernel, closed by the caller."""
@@ -82,9 +90,16 @@ class Secondary(Ssh):
             raise
         return client
 
+    def require_running(self) -> None:
+        self._require_running()
+
     def broken(self, error: Exception) -> PopcornError:
         if not registry.is_live(self._machine_name):
             return self._primary.broken(error)
+        try:
+            self._require_running()
+        except PopcornError as ended:
+            return ended
         return GuestError(
             f"the connection to kernel {self._id} broke: {_cause(error)}",
             hint=f"`popcorn ps --name {self._machine_name}` and `popcorn log {self._id} --name {self._machine_name}` "

@@ -84,6 +84,10 @@ class Ssh(ABC):
     def _connect(self) -> paramiko.SSHClient:
         """A new connection. Raises UnreachedError, MachineLostError."""
 
+    def require_running(self) -> None:
+        """Raises GuestError if the kernel has ended; asked while a command is waited for."""
+        return
+
     @abstractmethod
     def broken(self, error: Exception) -> PopcornError:
         """What to raise for a connection that broke."""
@@ -207,6 +211,8 @@ class Ssh(ABC):
             select.select([channel], [], [], min(left_s, 0.02 if channel.eof_received else _LOOK_S))
             if not channel.get_transport().is_active() and not channel.exit_status_ready():
                 raise paramiko.SSHException("the connection broke")
+            if not channel.recv_ready() and not channel.exit_status_ready():
+                self.require_running()
         # A broken connection closes its channels, so that theirs is no evidence of an end.
         if channel.exit_status < 0 and not channel.get_transport().is_active():
             raise paramiko.SSHException("the connection broke")
