@@ -57,6 +57,15 @@ def test_exec_gets_the_same_answer_from_each_kernel_on_either_way(kernels: list[
     assert answers == {id: {"status": 0, "stdout": f"{id}\n", "stderr": "a  b\n"} for id in kernels}
 
 
+def test_fabric_reaches_every_kernel_with_the_primary_as_gateway(machine: Machine, kernels: list[int]) -> None:
+    for id in (kernels[0], kernels[-1]):
+        with machine.ssh(id).fabric() as connection:
+            assert (
+                connection.run("sed -n 's/^id: *//p' /proc/popcorn/self", hide=True, in_stream=False).stdout
+                == f"{id}\n"
+            )
+
+
 @pytest.mark.machine("small", policy="per-core", scratch=True)
 def test_a_kernel_whose_network_is_down_is_reached_by_its_line(
     machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel], capfd: pytest.CaptureFixture[str]
