@@ -17,6 +17,7 @@ from pathlib import Path
 
 import paramiko
 
+from popcorn.guest.primary import Tunnel
 from popcorn.image.keys import from_dropbear, keys
 from popcorn.plan.address import address_of
 
@@ -72,7 +73,7 @@ def _execute(channel: paramiko.Channel, command: str, environment: dict[str, str
 
 
 def _serve(
-    connection: socket.socket | paramiko.Channel,
+    connection: socket.socket | Tunnel,
     host_key: paramiko.PKey,
     environment: dict[str, str],
     silent: Collection[int] = (),
@@ -87,7 +88,7 @@ def _serve(
             channel = transport.accept(1)
             if channel is not None and channel.get_id() in server.tunnels:
                 kernel = {"KERNEL": str(server.tunnels[channel.get_id()])}
-                ends.append(_serve(channel, host_key, {**environment, **kernel}))
+                ends.append(_serve(Tunnel(channel), host_key, {**environment, **kernel}))
 
     # With an event it negotiates by itself; a client that leaves early is no matter.
     transport.start_server(event=threading.Event(), server=server)

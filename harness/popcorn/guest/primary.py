@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import paramiko
 
@@ -25,6 +26,22 @@ _EPITAPH_S = 2.0
 # A kernel's first handshake is code that the emulator has to translate: with more of them under way than the host has
 # CPUs, all take more CPU time. Measured for 47 kernels on 2 CPUs: 24 s with 16 at once, 16 s with 2.
 _HANDSHAKES_AT_ONCE = max(2, len(os.sched_getaffinity(0)))
+
+
+class Tunnel:
+    """A channel as the socket of another connection."""
+
+    def __init__(self, channel: paramiko.Channel) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def close(self) -> None:
+        """paramiko's threads close it as well, after what it goes through broke, and nobody would catch what a channel
+        raises then."""
+        with suppress(paramiko.SSHException, OSError, EOFError):
+            self._channel.close()
 
 
 class Primary(Ssh):
@@ -49,7 +66,7 @@ class Primary(Ssh):
                 hang_up(self._gateway)
                 self._gateway = None
 
-    def tunnel(self, host: str, port: int, timeout_s: float) -> paramiko.Channel:
+    def tunnel(self, host: str, port: int, timeout_s: float) -> Tunnel:
         """A TCP connection from the primary to another kernel, to be closed by the caller.
 
         Raises:
@@ -63,7 +80,7 @@ class Primary(Ssh):
             if self._gateway is None or transport is None or not transport.is_active():
                 self._gateway = self._connect()
                 transport = self._gateway.get_transport()
-        return transport.open_channel("direct-tcpip", (host, port), (_HOST, 0), timeout=timeout_s)
+        return Tunnel(transport.open_channel("direct-tcpip", (host, port), (_HOST, 0), timeout=timeout_s))
 
     def fabric(self) -> fabric.Connection:
         """A Fabric connection of its own into the primary, closed by the caller."""
