@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stands in for QEMU: opens the machine's memory, answers on the monitor, and plays kernels in the shared region.
 
-``$FAKE_QEMU`` tells how the kernels behave: ``well``, ``stuck``, ``panic``, ``launch-failure``, or
+``$FAKE_QEMU`` tells how the kernels behave: ``well``, ``stuck``, ``panic``, ``primary-panic``, ``launch-failure``, or
 ``refuses`` (QEMU itself ends with an error), ``reboots`` (it ends as after a guest's reset).
 """
 
@@ -106,6 +106,12 @@ def play(argv: list[str], part: str) -> None:
         written.set(kernels[-1], "started", "trampoline")
     elif part == "panic":
         written.set(kernels[-1], "dead", "smp").reason = b"no more magic smoke"
+    elif part == "primary-panic":
+        written.set(0, "early", "console")
+        serial = re.search(r"logfile=([^, ]*serial\.log)", words)
+        assert serial is not None, words
+        with open(serial[1], "a") as log:
+            log.write("[    1.2] ---[ end Kernel panic - not syncing: Fatal exception in interrupt ]---\r\n")
     elif part == "launch-failure":
         written.set(kernels[-1], "none", "none")
         written.log(0, f"popcorn-launch: {kernels[-1]} failed: CPU {kernels[-1]} is in use\n".encode())

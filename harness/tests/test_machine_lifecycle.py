@@ -145,6 +145,11 @@ def test_a_kernel_that_dies_at_boot_is_told_at_once(boot: Boot) -> None:
         boot("panic")
 
 
+def test_a_panic_of_the_primary_is_told_at_once(boot: Boot) -> None:
+    with pytest.raises(GuestError, match=r"the primary panicked while it booted: not syncing: Fatal exception in int"):
+        boot("primary-panic")
+
+
 def test_a_launch_that_the_primary_reports_as_failed_is_told_at_once(boot: Boot) -> None:
     with pytest.raises(GuestError, match=r"kernel 4 could not be launched: CPU 4 is in use"):
         boot("launch-failure")

@@ -33,6 +33,8 @@ _TAIL_BYTES = 4096
 ENDED = ("dead", "parked")
 """The states in which a kernel does nothing more."""
 _LAUNCH_FAILURE = re.compile(rb"popcorn-launch: (\d+) failed: ([^\r\n]*)")
+# The last line; what it does after that, if anything, differs.
+_PANIC = re.compile(rb"---\[ end Kernel panic - ([^\r\n]*?) \]---")
 
 
 @dataclass(frozen=True)
@@ -188,6 +190,12 @@ def _require_recorder(machine: Machine, trouble: str) -> None:
 
 
 def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot]) -> None:
+    serial = machine.run_dir / "serial.log"
+    if panic := _PANIC.search(_tail(serial)):
+        raise GuestError(
+            f"the primary panicked while it booted: {panic[1].decode('utf-8', 'replace')}",
+            hint=f"the whole output is in {serial}",
+        )
     for slot in pending:
         if slot.state in ENDED:
             raise GuestError(
