@@ -183,7 +183,7 @@ inline claim_cell()
 }
 
 /*
- * popcorn_msg_sweep(), in the reader's kernel: a cell is free again if no
+ * popcorn_cells_sweep(), in the reader's kernel: a cell is free again if no
  * message that can still be read lies in it.
  */
 inline sweep()
