@@ -22,6 +22,7 @@ import pytest
 from popcorn.config import load_machine
 from popcorn.errors import PopcornError
 from popcorn.guest.finished import Finished
+from popcorn.guest.run import Via
 from popcorn.machine.assemble import for_flavour, kernel_files
 from popcorn.machine.boot import up
 from popcorn.machine.machine import Machine
@@ -80,9 +81,12 @@ class Kernel:
     machine: Machine
     id: int
 
+    via: Via = "auto"
+    """How it is reached."""
+
     def run(self, argv: Sequence[str], *, timeout_s: float = _COMMAND_S) -> Finished:
         """Run a command in it."""
-        return self.machine.exec(self.id, argv, timeout_s=timeout_s)
+        return self.machine.exec(self.id, argv, timeout_s=timeout_s, via=self.via)
 
     def shell(self, script: str) -> str:
         """What a shell script in it prints; it must succeed."""

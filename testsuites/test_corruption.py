@@ -9,10 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
+from conftest import Kernel
 from debugging import needs_debug, reports
-from messages import Everywhere, KernelById, answers, inbox
+from messages import KernelById, answers, inbox
 from scribble import Scribbler, targets
 
 from popcorn.machine.machine import Machine
@@ -29,10 +31,24 @@ _TRAFFIC = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _no_report(machine: Machine, kernels: list[int]) -> Iterator[None]:
+    # An earlier test may have made a kernel of the same machine panic.
+    before = reports(machine, kernels)
+    yield
+    assert reports(machine, kernels) == before
+
+
+@pytest.fixture
+def kernel(machine: Machine) -> KernelById:
+    """A kernel by its id, reached by the terminal line: the network is what is attacked."""
+    return partial(Kernel, machine, via="vty")
+
+
 @pytest.mark.parametrize("what", ["inbox", "netbox", "registry"])
 @_DEFAULT
 def test_what_the_host_overwrites_harms_nobody(
-    what: str, machine: Machine, kernels: list[int], kernel: KernelById, everywhere: Everywhere
+    what: str, machine: Machine, kernels: list[int], kernel: KernelById
 ) -> None:
     with _traffic(kernels, kernel), Scribbler(machine, seed=1) as scribbler:
         target = targets(machine, _VICTIM)[what]
@@ -40,22 +56,23 @@ def test_what_the_host_overwrites_harms_nobody(
         while time.monotonic() < deadline:
             scribbler.scribble(target, _WORDS)
             time.sleep(0.05)
-    _assert_unharmed(what, machine, kernels, kernel, everywhere)
+    _assert_unharmed(what, machine, kernels, kernel)
 
 
 @pytest.mark.parametrize("what", ["inbox", "netbox", "registry"])
 @needs_debug
 @_DEBUG
 def test_what_another_kernel_overwrites_harms_nobody(
-    what: str, machine: Machine, kernels: list[int], kernel: KernelById, everywhere: Everywhere
+    what: str, machine: Machine, kernels: list[int], kernel: KernelById
 ) -> None:
     with _traffic(kernels, kernel):
         each = f"popcorn-msg corrupt {_VICTIM} {what} -n {_WORDS} -s $seed >/dev/null || refused=$((refused + 1))"
-        seeds = f"for seed in $(busybox seq 1 {int(_SECONDS * 10)}); do {each}; usleep 50000; done"
+        attempts = int(_SECONDS * 10)
+        seeds = f"for seed in $(busybox seq 1 {attempts}); do {each}; usleep 50000; done"
         # With its entry in the registry overwritten the victim is unknown for a moment.
         refused = int(kernel(_CULPRIT).shell(f"refused=0; {seeds}; echo $refused"))
-    assert refused < _SECONDS * 10 / 2
-    _assert_unharmed(what, machine, kernels, kernel, everywhere)
+    assert refused < attempts, "nothing was overwritten"
+    _assert_unharmed(what, machine, kernels, kernel)
 
 
 @contextmanager
@@ -72,15 +89,12 @@ def _traffic(kernels: list[int], kernel: KernelById) -> Iterator[None]:
             kernel(id).shell("kill $(cat /tmp/traffic)")
 
 
-def _assert_unharmed(
-    what: str, machine: Machine, kernels: list[int], kernel: KernelById, everywhere: Everywhere
-) -> None:
+def _assert_unharmed(what: str, machine: Machine, kernels: list[int], kernel: KernelById) -> None:
     """Nobody died or complains, the errors are counted, and all can talk to all again."""
     deadline = time.monotonic() + _RECOVERY_S
     while trouble := _trouble(kernels, kernel):
         assert time.monotonic() < deadline, trouble
     assert {status.state for status in machine.ps()} == {"running"}
-    assert reports(machine, kernels) == {}
     counted = inbox(kernel(_VICTIM).shell("cat /proc/popcorn/inbox"))
     wrong = kernel(_VICTIM).shell("cat /sys/class/net/pcn0/statistics/rx_errors")
     errors = {"inbox": counted["corrupt"], "netbox": int(wrong), "registry": counted["registry_mended"]}
