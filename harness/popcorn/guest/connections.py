@@ -12,7 +12,6 @@ from popcorn.guest.primary import Primary
 from popcorn.guest.secondary import Secondary
 from popcorn.guest.ssh import Ssh
 from popcorn.guest.trust import load_trust
-from popcorn.machine.arrival import ENDED
 
 if TYPE_CHECKING:
     from popcorn.machine.machine import Machine
@@ -65,7 +64,7 @@ class Connections:
         if not machine.record.region_size:
             return 0
         slot = machine.region().slot(id)
-        if slot.state in ENDED:
+        if slot.ended:
             how = "it has parked" if slot.state == "parked" else f"it is {slot.state}"
             raise GuestError(
                 f"kernel {id} has ended: {how}{f', {slot.reason}' if slot.reason else ''}",

@@ -30,8 +30,6 @@ _LOOK_S = 0.1
 _CALIBRATION_S = 15.0
 _NAMED_KERNELS = 4
 _TAIL_BYTES = 4096
-ENDED = ("dead", "parked")
-"""The states in which a kernel does nothing more."""
 _LAUNCH_FAILURE = re.compile(rb"popcorn-launch: (\d+) failed: ([^\r\n]*)")
 # The last line; what it does after that, if anything, differs.
 _PANIC = re.compile(rb"---\[ end Kernel panic - ([^\r\n]*?) \]---")
@@ -132,7 +130,7 @@ def await_sshd(machine: Machine, *, stall_s: float = DEFAULT_STALL_S) -> None:
 
 def is_up(region: Region, slot: Slot) -> bool:
     """Whether a kernel's userspace is ready and it has not ended since."""
-    return slot.stage_number >= region.layout.stage_number("user") and slot.state not in ENDED
+    return slot.stage_number >= region.layout.stage_number("user") and not slot.ended
 
 
 def boot_times(machine: Machine) -> list[KernelBoot]:
@@ -197,7 +195,7 @@ def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot
             hint=f"the whole output is in {serial}",
         )
     for slot in pending:
-        if slot.state in ENDED:
+        if slot.ended:
             raise GuestError(
                 f"kernel {slot.id} ended while it booted: {slot.state} at stage {slot.stage}"
                 + (f", {slot.reason}" if slot.reason else "")

@@ -89,6 +89,11 @@ class Slot:
     release: str
     reason: str
 
+    @property
+    def ended(self) -> bool:
+        """Whether it does nothing more."""
+        return self.state in ("dead", "parked")
+
 
 class Layout:
     """The types and constants of one ``popcorn.h``."""
