@@ -12,7 +12,7 @@ import pytest
 from popcorn.build.lint import Finding, added, checkpatch_findings, sparse_findings
 from popcorn.build.objcompare import compare_builds, first_difference
 from popcorn.build.series import load_series
-from popcorn.build.verify import Check, Verification, record_tested
+from popcorn.build.verify import Check, Verification, code_of, record_tested
 
 CHECKPATCH = """\
 /x/0001-a.patch:45: WARNING:LINE_SPACING: Missing a blank line after declarations
@@ -139,3 +139,32 @@ def test_object_that_is_not_linked_does_not_count(tmp_path: Path) -> None:
 def test_object_that_differs_is_named(tmp_path: Path) -> None:
     compared = compare_builds(built(tmp_path / "one", 1), built(tmp_path / "other", 2))
     assert compared.differing == ["a.o: bytes of section .text differ"]
+
+
+_PATCH = """From 1 Mon Sep 17 00:00:00 2001
+Subject: [PATCH] popcorn: {subject}
+
+---
+diff --git a/Documentation/popcorn.rst b/Documentation/popcorn.rst
+--- a/Documentation/popcorn.rst
++++ b/Documentation/popcorn.rst
+@@ -1 +1,2 @@
++{text}
+diff --git a/kernel/popcorn/peer.c b/kernel/popcorn/peer.c
+--- a/kernel/popcorn/peer.c
++++ b/kernel/popcorn/peer.c
+@@ -1 +1,2 @@
++{code}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "same"), [({"subject": "better"}, True), ({"text": "told"}, True), ({"code": "int b;"}, False)]
+)
+def test_only_what_is_compiled_decides_whether_a_series_is_built_again(
+    change: dict[str, str], same: bool, tmp_path: Path
+) -> None:
+    words = {"subject": "good", "text": "said", "code": "int a;"}
+    for name, content in (("before", words), ("after", words | change)):
+        (tmp_path / name).write_text(_PATCH.format(**content))
+    assert (code_of(tmp_path / "before") == code_of(tmp_path / "after")) is same

@@ -109,6 +109,13 @@ def record_tested(series: Series, version: str) -> bool:
     return changed != text
 
 
+def code_of(patch: Path) -> str:
+    """The hash of what a patch does to what is compiled: neither its message nor documentation counts."""
+    sections = re.split(r"^(?=diff --git )", patch.read_text(), flags=re.MULTILINE)[1:]
+    code = [section for section in sections if not section.startswith("diff --git a/Documentation/")]
+    return sha256_bytes("".join(code).encode())
+
+
 class _Failed(Exception):
     """A check's answer is no; the argument says why."""
 
@@ -170,7 +177,7 @@ class _Verifier:
                     raise _Failed("the compiler warns:\n" + "\n".join(own[:_SHOWN_FINDINGS]))
             check.covers("vmlinux and bzImage, no warnings in files of the series")
 
-        patches = [sha256_file(patch) for patch in self.series.patches[:count]]
+        patches = [code_of(patch) for patch in self.series.patches[:count]]
         self._remembered("builds", self.series.patches[count - 1].name, {"patches": patches}, work)
 
     def _sparse(self, applied: Applied) -> None:
@@ -230,7 +237,7 @@ class _Verifier:
         ]
 
     def _whole(self) -> dict[str, Any]:
-        return {"patches": [sha256_file(patch) for patch in self.series.patches]}
+        return {"patches": [code_of(patch) for patch in self.series.patches]}
 
     @contextmanager
     def _at(self, commit: str) -> Iterator[Workspace]:
