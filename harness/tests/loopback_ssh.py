@@ -11,9 +11,10 @@ import os
 import socket
 import subprocess
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import paramiko
 
@@ -50,26 +51,50 @@ class _Server(paramiko.ServerInterface):
         return int(paramiko.OPEN_SUCCEEDED)
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=_execute, args=(channel, command.decode(), self._environment), daemon=True).start()
+        threading.Thread(target=_execute, args=(channel, command, self._environment), daemon=True).start()
         return True
 
 
-def _execute(channel: paramiko.Channel, command: str, environment: dict[str, str]) -> None:
-    stdin = b""
-    while piece := channel.recv(65536):
-        stdin += piece
-    if command == "hang-up":
+def _execute(channel: paramiko.Channel, command: bytes, environment: dict[str, str]) -> None:
+    if command.endswith(b"hang-up"):
+        while channel.recv(65536):
+            pass
         channel.get_transport().close()
         return
-    done = subprocess.run(
-        ["sh", "-c", command], input=stdin, capture_output=True, check=False, env=environment, cwd="/"
+    process = subprocess.Popen(
+        [b"sh", b"-c", command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        cwd="/",
+        bufsize=0,
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    threading.Thread(target=_feed, args=(channel, process.stdin), daemon=True).start()
+    errors = threading.Thread(target=_pass_on, args=(process.stderr, channel.sendall_stderr), daemon=True)
+    errors.start()
+    _pass_on(process.stdout, channel.sendall)
+    errors.join()
     # A client that hung up wants no answer.
     with suppress(OSError, EOFError, paramiko.SSHException):
-        channel.sendall(done.stdout)
-        channel.sendall_stderr(done.stderr)
-        channel.send_exit_status(done.returncode & 0xFF)
+        channel.send_exit_status(process.wait() & 0xFF)
         channel.close()
+
+
+def _feed(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
+    # A command that ends while its input goes on is no error.
+    with suppress(OSError), stdin:
+        while piece := channel.recv(65536):
+            stdin.write(piece)
+
+
+def _pass_on(stream: IO[bytes], send: Callable[[bytes], object]) -> None:
+    with suppress(OSError, EOFError, paramiko.SSHException), stream:
+        while piece := stream.read(65536):
+            send(piece)
 
 
 def _serve(

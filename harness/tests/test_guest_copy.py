@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -125,9 +126,12 @@ def test_a_file_that_does_not_fit_is_refused_before_it_is_sent(
     ("source_text", "target_text", "said"),
     [
         ("4:/nowhere", ".", "cannot read /nowhere in kernel 4"),
-        ("4:/tmp", ".", "it is a directory"),
+        ("4:/tmp", ".", "it is a folder"),
         ("/nowhere", "4:/tmp", "cannot read /nowhere"),
-        (__file__, "4:/nowhere/x", "cannot write /nowhere/x in kernel 4"),
+        (__file__, "4:/nowhere/x", "cannot write /nowhere/x in kernel 4: there is no folder /nowhere"),
+        (__file__, "4:/tmp/nowhere/", "there is no folder /tmp/nowhere"),
+        (f"4:{__file__}", "nowhere/", "there is no folder nowhere"),
+        ("/tmp", "4:/tmp", "it is a folder"),
         (f"4:{__file__}", "/nowhere/x", "cannot write /nowhere/x"),
         (__file__, "5:/tmp", "no kernel 5"),
         (__file__, "/tmp", "is in a kernel"),
@@ -139,6 +143,80 @@ def test_a_place_that_cannot_be_is_the_users_mistake(
 ) -> None:
     assert main(["cp", source_text, target_text]) == 2
     assert said in capfd.readouterr().err
+
+
+def test_what_is_no_regular_file_is_neither_written_nor_read(
+    machine: Machine, source: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for words in (
+        [str(source), f"4:{pipe}"],
+        [f"4:{source}", str(pipe)],
+        [f"4:{pipe}", str(tmp_path / "new")],
+        [str(pipe), f"4:{tmp_path}/new"],
+        ["4:/dev/zero", str(tmp_path / "new")],
+        ["/dev/zero", f"4:{tmp_path}/new"],
+        [f"4:{source}", "/dev/null"],
+    ):
+        assert main(["cp", *words]) == 2, words
+        assert "no regular file" in capfd.readouterr().err
+    assert pipe.is_fifo()
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("inward", [True, False])
+def test_what_a_symbolic_link_names_is_written(machine: Machine, source: Path, tmp_path: Path, inward: bool) -> None:
+    link, named = tmp_path / "link", tmp_path / "named"
+    named.write_bytes(b"before")
+    link.symlink_to(named)
+    words = [str(source), f"4:{link}"] if inward else [f"4:{source}", str(link)]
+    assert main(["cp", *words]) == 0
+    assert link.is_symlink()
+    assert named.read_bytes() == CONTENT
+    named.unlink()
+    assert main(["cp", *words]) == 2
+    assert not named.exists()
+
+
+def test_files_beside_the_target_stay_as_they_are(machine: Machine, source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    (folder / "u.part").write_text("another")
+    assert main(["cp", str(source), f"4:{folder}/u"]) == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["u", "u.part"]
+    assert (folder / "u.part").read_text() == "another"
+
+
+def test_a_name_that_is_no_text_is_a_name(machine: Machine, source: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xff name")
+    assert main(["cp", str(source), f"4:{tmp_path}/{name}"]) == 0
+    assert main(["cp", f"4:{tmp_path}/{name}", str(tmp_path / "back")]) == 0
+    assert (tmp_path / "back").read_bytes() == (tmp_path / name).read_bytes() == CONTENT
+
+
+def test_nothing_stays_of_a_copy_that_was_broken_off(
+    machine: Machine, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    scratch = []
+
+    def interrupt(nr_bytes: int, total: int) -> None:
+        await_that(lambda: len(list((tmp_path / "there").iterdir())) == 1)
+        scratch.extend((tmp_path / "there").iterdir())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        send_file(machine.ssh(4), source, str(tmp_path / "there"), interrupt)
+    assert scratch
+    await_that(lambda: not list((tmp_path / "there").iterdir()))
+
+
+def await_that(holds: Callable[[], bool], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_only_a_number_before_a_colon_is_a_kernel() -> None:

@@ -35,7 +35,8 @@ def cp(name: str, source: str, target: str) -> None:
     """Copy a file to a kernel, from a kernel, or from one to another.
 
     It goes over the network and keeps its permissions; the sha256 of both ends is
-    compared before it gets its name. Where TARGET is a folder, it keeps its name.
+    compared before it gets its name. Where TARGET is a folder, it keeps its name;
+    what a symbolic link names is written, not the link. Only regular files are copied.
     A local name with a colon is written as ./NAME.
     """
     from popcorn import progress
@@ -77,7 +78,7 @@ def _copy(machine: Machine, source: Place, target: Place, told: Told) -> None:
         assert target.kernel is not None, "one of them is in a kernel"
         send_file(machine.ssh(target.kernel), Path(source.path), target.path, told)
     elif target.kernel is None:
-        fetch_file(machine.ssh(source.kernel), source.path, Path(target.path), told)
+        fetch_file(machine.ssh(source.kernel), source.path, target.path, told)
     else:
         with tempfile.TemporaryDirectory(prefix="popcorn-cp-") as folder:
             between = Path(folder) / "file"

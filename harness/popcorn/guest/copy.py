@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import shlex
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -28,37 +29,74 @@ _SUM_BYTES_PER_S = 1 << 20
 Told = Callable[[int, int], None]
 """Called with the bytes so far and all bytes."""
 
-# In a folder the file keeps its name. It is told where the file goes in the end. Files of a guest are in its memory: it
-# would kill processes for one that does not fit, so that is refused, and a sixteenth is left to them.
+_DAMAGED = 3
+_FOLDER_HINT = "a whole folder: `tar c FOLDER | popcorn ssh ID -- tar x -C /tmp`, and the same the other way"
+
+# In a folder the file keeps its name. What a symbolic link names is written, not the link. Files of a guest are in its
+# memory: it would kill processes for one that does not fit, so that is refused, and a sixteenth is left to them. What
+# came is kept only if it has the sum, so that nothing stays of a copy that was broken off.
 _RECEIVE = """
-target=$1
-if [ -d "$target" ]; then target=${target%/}/$2; fi
-folder=$(dirname "$target")
+name=$2 mode=$3 size=$4 sum=$5
+refuse() {
+    echo "$1" >&2
+    exit 2
+}
+case $1 in
+    /*) target=$1 ;;
+    *) target=./$1 ;;
+esac
+[ -d "$target" ] && target=${target%/}/$name
+case $target in
+    */) refuse "there is no folder ${target%/}" ;;
+esac
+if [ -L "$target" ]; then
+    [ -e "$target" ] || refuse "$target is a symbolic link to what does not exist"
+    target=$(readlink -f "$target")
+fi
+[ -d "$target" ] && refuse "$target is a folder"
+if [ -e "$target" ] && [ ! -f "$target" ]; then
+    refuse "$target is no regular file; what writes to it: popcorn ssh ID -- sh -c 'cat >$target' <FILE"
+fi
+folder=${target%/*}/
+[ -d "$folder" ] || refuse "there is no folder ${folder%/}"
 room() {
-    read -r blocks size <<EOF
+    read -r blocks block_size <<EOF
 $(stat -f -c "%a %S" "$folder" 2>/dev/null)
 EOF
     while read -r key kib _; do
         [ "$key" = MemAvailable: ] && break
     done </proc/meminfo
-    available=$((kib * 960)) free=$((${blocks:-0} * ${size:-0}))
+    available=$((kib * 960)) free=$((${blocks:-0} * ${block_size:-0}))
     if [ $free -gt 0 ] && [ $free -lt $available ]; then available=$free; fi
     echo $available
 }
-if [ "$4" -gt "$(room)" ]; then
-    echo "it has $4 bytes, and there is room for $(room)" >&2
-    exit 1
+[ "$size" -gt "$(room)" ] && refuse "it has $size bytes, and there is room for $(room)"
+part=
+trap '[ -z "$part" ] || rm -f "$part"' EXIT
+trap 'exit 143' HUP INT TERM
+part=$(mktemp "$folder.cp.XXXXXX") || refuse "no file can be made in the folder $folder"
+cat >"$part" || exit 1
+arrived=$(sha256sum <"$part") arrived=${arrived%% *}
+if [ "$arrived" != "$sum" ]; then
+    echo "$arrived"
+    exit 3
 fi
-if cat >"$target.part" && chmod "$3" "$target.part" && sum=$(sha256sum <"$target.part"); then
-    echo "${sum%% *} $target"
-else
-    rm -f "$target.part"
-    exit 1
-fi
+chmod "$mode" "$part" && mv -f "$part" "$target"
 """
 _SEND = """
-if [ -d "$1" ]; then echo "it is a directory" >&2; exit 1; fi
-stat -L -c "%a %s" "$1" && cat "$1"
+refuse() {
+    echo "$1" >&2
+    exit 2
+}
+case $1 in
+    /*) source=$1 ;;
+    *) source=./$1 ;;
+esac
+[ -e "$source" ] || refuse "there is no such file"
+[ -d "$source" ] && refuse "it is a folder"
+[ -f "$source" ] || refuse "it is no regular file; what reads from it: popcorn ssh ID -- head -c BYTES $source >FILE"
+[ -r "$source" ] || refuse "it may not be read"
+stat -L -c "%a %s" "$source" && cat "$source"
 """
 
 
@@ -74,39 +112,50 @@ def send_file(ssh: Ssh, source: Path, target: str, told: Told | None = None, *, 
         GuestError: the kernel does not answer, or what arrived is not what was sent.
         MachineLostError: the machine is gone.
     """
-    try:
-        stream = source.open("rb")
-    except OSError as error:
-        raise UserError(f"cannot read {source}: {error.strerror}") from error
-    with stream:
+    with _open(source) as stream:
         status = os.fstat(stream.fileno())
+        # Known before it is sent, so that the kernel can tell what came whole without another word from here.
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
         words = ["sh", "-c", _RECEIVE, "sh", target, name or source.name]
-        words += [f"{status.st_mode & 0o777:o}", str(status.st_size)]
+        words += [f"{status.st_mode & 0o777:o}", str(status.st_size), digest]
         with ssh.command(words) as channel:
             channel.settimeout(_STALL_S)
-            digest, nr_bytes = _send(channel, stream, status.st_size, told)
+            nr_bytes = _send(channel, stream, status.st_size, told)
             done = ssh.collect(channel, ["cp", target], _sum_s(nr_bytes), None)
+    if done.status == _DAMAGED:
+        raise GuestError(
+            f"{source} has sha256 {digest}, and what arrived in {ssh.what} has {done.stdout_text.strip()}",
+            hint="was it written to meanwhile? Then copy it again",
+        )
     if done.status:
         raise UserError(f"cannot write {target} in {ssh.what}: {_last_line(done.stderr_text)}")
-    arrived, _, place = done.stdout_text.rstrip("\n").partition(" ")
-    matches = arrived == digest
-    end = ["mv", f"{place}.part", place] if matches else ["rm", "-f", f"{place}.part"]
-    moved = ssh.run(end, timeout_s=_STALL_S)
-    if not matches:
-        raise GuestError(f"{source} has sha256 {digest}, and what arrived in {ssh.what} has {arrived}")
-    if moved.status:
-        raise UserError(f"cannot write {place} in {ssh.what}: {_last_line(moved.stderr_text)}")
     return nr_bytes
 
 
-def fetch_file(ssh: Ssh, source: str, target: Path, told: Told | None = None) -> int:
+def _open(source: Path) -> BinaryIO:
+    """A regular file: the others need not end, and opening some of them waits for another process."""
+    try:
+        mode = source.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"cannot copy {source}: it is a folder", hint=_FOLDER_HINT)
+        if not stat.S_ISREG(mode):
+            raise UserError(
+                f"cannot copy {source}: it is no regular file",
+                hint=f"as much of it as is wanted: head -c BYTES {source} | popcorn ssh ID -- sh -c 'cat >FILE'",
+            )
+        return source.open("rb")
+    except OSError as error:
+        raise UserError(f"cannot read {source}: {error.strerror}") from error
+
+
+def fetch_file(ssh: Ssh, source: str, target: str | Path, told: Told | None = None) -> int:
     """Copy a file of a kernel to this host, with its permissions; returns how many bytes. Errors as for `send_file`.
 
     Args:
-        target: a path on this host, or an existing folder.
+        target: a path on this host, or an existing folder; what a symbolic link names is written, not the link.
     """
-    if target.is_dir():
-        target /= PurePosixPath(source).name
+    target = _place(str(target), PurePosixPath(source).name)
     try:
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as stream:
             part = Path(stream.name)
@@ -123,9 +172,31 @@ def fetch_file(ssh: Ssh, source: str, target: Path, told: Told | None = None) ->
     return nr_bytes
 
 
-def _send(channel: paramiko.Channel, stream: BinaryIO, size: int, told: Told | None) -> tuple[str, int]:
-    """Give a kernel the content; returns its sha256 and length."""
-    digest, nr_bytes = hashlib.sha256(), 0
+def _place(text: str, name: str) -> Path:
+    """Where a file goes on this host. Raises UserError if it must not be written there."""
+    target = Path(text)
+    if target.is_dir():
+        target /= name
+    elif text.endswith("/"):
+        raise UserError(f"cannot write {text}: there is no folder {target}", hint=f"mkdir {target}")
+    if target.is_symlink():
+        if not target.exists():
+            raise UserError(f"cannot write {target}: it is a symbolic link to what does not exist")
+        target = target.resolve()
+    if target.is_dir():
+        raise UserError(f"cannot write {target}: it is a folder", hint="remove it, or give another name")
+    if target.exists() and not target.is_file():
+        raise UserError(
+            f"cannot write {target}: it is no regular file", hint=f"popcorn ssh ID -- cat FILE >{target} writes to it"
+        )
+    if not target.parent.is_dir():
+        raise UserError(f"cannot write {target}: there is no folder {target.parent}", hint=f"mkdir {target.parent}")
+    return target
+
+
+def _send(channel: paramiko.Channel, stream: BinaryIO, size: int, told: Told | None) -> int:
+    """Give a kernel the content; returns its length."""
+    nr_bytes = 0
     while piece := stream.read(_CHUNK_BYTES):
         try:
             channel.sendall(piece)
@@ -134,12 +205,11 @@ def _send(channel: paramiko.Channel, stream: BinaryIO, size: int, told: Told | N
         except (OSError, EOFError, paramiko.SSHException):
             # Who cannot write closes its end, and then says why.
             break
-        digest.update(piece)
         nr_bytes += len(piece)
         if told is not None:
             told(nr_bytes, size)
     channel.shutdown_write()
-    return digest.hexdigest(), nr_bytes
+    return nr_bytes
 
 
 def _receive(ssh: Ssh, source: str, stream: IO[bytes], told: Told | None) -> tuple[int, int]:
@@ -163,8 +233,10 @@ def _receive(ssh: Ssh, source: str, stream: IO[bytes], told: Told | None) -> tup
             content = b""
         done = ssh.collect(channel, ["cp", source], _STALL_S, None)
     if done.status or not head:
-        raise UserError(f"cannot read {source} in {ssh.what}: {_last_line(done.stderr_text)}")
-    summed = ssh.run(["sha256sum", source], timeout_s=_sum_s(nr_bytes))
+        cause = _last_line(done.stderr_text)
+        hint = _FOLDER_HINT if cause == "it is a folder" else ""
+        raise UserError(f"cannot read {source} in {ssh.what}: {cause}", hint=hint)
+    summed = ssh.run(["sha256sum", "--", source], timeout_s=_sum_s(nr_bytes))
     if summed.stdout_text.lstrip("\\").partition(" ")[0] != digest.hexdigest():
         raise GuestError(
             f"what arrived of {shlex.quote(source)} has sha256 {digest.hexdigest()}, "

@@ -9,6 +9,7 @@ so that commands side by side on one connection get lost.
 from __future__ import annotations
 
 import logging
+import os
 import select
 import shlex
 import threading
@@ -155,10 +156,11 @@ class Ssh(ABC):
             argv: the exact words; none for a login shell.
             terminal: give it a terminal of its own.
         """
-        words = shlex.join(argv)
-        if len(words.encode()) > _LONGEST_COMMAND_BYTES:
+        # A file's name need not be text.
+        words = os.fsencode(shlex.join(argv))
+        if len(words) > _LONGEST_COMMAND_BYTES:
             raise UserError(
-                f"the command has {len(words.encode())} bytes; the sshd of {self.what} takes {_LONGEST_COMMAND_BYTES}",
+                f"the command has {len(words)} bytes; the sshd of {self.what} takes {_LONGEST_COMMAND_BYTES}",
                 hint="copy a script there with `popcorn cp` and run that",
             )
         client, session = self._open_session()
