@@ -7,9 +7,13 @@ it, which stand in for the secondaries: there `$KERNEL` is their id.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
+import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +24,7 @@ import paramiko
 
 from popcorn.guest.primary import Tunnel
 from popcorn.image.keys import from_dropbear, keys
+from popcorn.image.recipe import images_folder
 from popcorn.plan.address import address_of
 
 
@@ -74,6 +79,7 @@ def _execute(channel: paramiko.Channel, command: bytes, environment: dict[str, s
     assert process.stdout is not None
     assert process.stderr is not None
     threading.Thread(target=_feed, args=(channel, process.stdin), daemon=True).start()
+    threading.Thread(target=_end_with, args=(channel.get_transport(), process), daemon=True).start()
     errors = threading.Thread(target=_pass_on, args=(process.stderr, channel.sendall_stderr), daemon=True)
     errors.start()
     _pass_on(process.stdout, channel.sendall)
@@ -82,6 +88,13 @@ def _execute(channel: paramiko.Channel, command: bytes, environment: dict[str, s
     with suppress(OSError, EOFError, paramiko.SSHException):
         channel.send_exit_status(process.wait() & 0xFF)
         channel.close()
+
+
+def _end_with(transport: paramiko.Transport, process: subprocess.Popen[bytes]) -> None:
+    """As the parent of a command that ends with its connection tells popcorn-leash by ending."""
+    transport.join()
+    if process.poll() is None:
+        process.terminate()
 
 
 def _feed(channel: paramiko.Channel, stdin: IO[bytes]) -> None:
@@ -130,7 +143,7 @@ def loopback_ssh(programs: Path, silent: Collection[int] = ()) -> Iterator[int]:
         silent: kernels whose sshd does not answer.
     """
     host_key = paramiko.Ed25519Key.from_private_key(_openssh_file())
-    environment = {"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
+    environment = {"PATH": os.pathsep.join([str(programs), str(_leash()), os.environ["PATH"]])}
     with socket.create_server(("127.0.0.1", 0)) as listener:
         transports: list[paramiko.Transport] = []
 
@@ -149,6 +162,16 @@ def loopback_ssh(programs: Path, silent: Collection[int] = ()) -> Iterator[int]:
             listener.shutdown(socket.SHUT_RDWR)
             for transport in transports:
                 transport.close()
+
+
+@functools.cache
+def _leash() -> Path:
+    """A folder with popcorn-leash."""
+    folder = Path(tempfile.mkdtemp(prefix="popcorn-leash-"))
+    atexit.register(shutil.rmtree, folder)
+    source = images_folder() / "programs" / "popcorn-leash" / "popcorn-leash.c"
+    subprocess.run(["gcc", "-Wall", "-Werror", "-o", str(folder / "popcorn-leash"), str(source)], check=True)
+    return folder
 
 
 def _openssh_file() -> object:

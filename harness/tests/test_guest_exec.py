@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,6 +77,37 @@ def test_much_output_arrives_whole(machine: Machine) -> None:
 def test_a_command_that_takes_too_long_is_an_error(machine: Machine) -> None:
     with pytest.raises(GuestError, match=r"sleep 30 did not end within 0\.3 s"):
         machine.exec(0, ["sleep", "30"], timeout_s=0.3)
+
+
+def test_a_command_that_was_given_up_is_ended_with_all_that_it_started(machine: Machine, tmp_path: Path) -> None:
+    script = f"trap 'echo told >{tmp_path}/told; exit' TERM; sleep 300 & echo $$ $! >{tmp_path}/pids; wait"
+    with pytest.raises(GuestError, match="did not end within"):
+        machine.exec(4, ["sh", "-c", script], timeout_s=1)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    assert len(pids) == 2
+    deadline = time.monotonic() + 20
+    while any(_runs(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert (tmp_path / "told").read_text() == "told\n"
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_a_command_that_dies_by_a_signal_ends_with_128_and_its_number(machine: Machine) -> None:
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGTERM):
+        assert machine.exec(4, ["sh", "-c", f"kill -{int(number)} $$"], via="net").status == 128 + number
+
+
+def test_a_command_that_begins_with_a_dash_is_a_command(machine: Machine) -> None:
+    done = machine.exec(4, ["-l", "a b"], via="net")
+    assert done.status == 127
+    assert "-l: No such file" in done.stderr_text
 
 
 def test_output_is_passed_on_while_the_command_runs(machine: Machine) -> None:

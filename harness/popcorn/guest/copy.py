@@ -13,6 +13,7 @@ import shlex
 import stat
 import tempfile
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
@@ -133,7 +134,7 @@ def send_file(ssh: Ssh, source: Path, target: str, told: Told | None = None, *, 
     return nr_bytes
 
 
-def _open(source: Path) -> BinaryIO:
+def _open(source: Path) -> BufferedReader:
     """A regular file: the others need not end, and opening some of them waits for another process."""
     try:
         mode = source.stat().st_mode

@@ -38,6 +38,9 @@ _SIGNALLED = 255
 _IDLE_LIMIT = 4
 # MAX_CMD_LEN in dropbear's sysoptions.h.
 _LONGEST_COMMAND_BYTES = 9000
+# In each image: what runs there ends when its connection is closed, whatever ended this side.
+_LEASH = ("exec", "popcorn-leash")
+_LOGIN_SHELL = ("sh", "-l")
 
 # What goes wrong is raised as well; the user is told once.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -150,14 +153,16 @@ class Ssh(ABC):
 
     @contextmanager
     def command(self, argv: Sequence[str], *, terminal: Terminal | None = None) -> Iterator[paramiko.Channel]:
-        """A running command, as the channel to it; it is hung up when the block ends. Errors as for `run`.
+        """A running command, as the channel to it; it is hung up when the block ends, and a command that still runs is
+        ended. Errors as for `run`.
 
         Args:
             argv: the exact words; none for a login shell.
             terminal: give it a terminal of its own.
         """
-        # A file's name need not be text.
-        words = os.fsencode(shlex.join(argv))
+        # A terminal that is hung up ends its commands by itself. A file's name need not be text.
+        leashed = argv if terminal is not None else [*_LEASH, *(argv or _LOGIN_SHELL)]
+        words = os.fsencode(shlex.join(leashed))
         if len(words) > _LONGEST_COMMAND_BYTES:
             raise UserError(
                 f"the command has {len(words)} bytes; the sshd of {self.what} takes {_LONGEST_COMMAND_BYTES}",
@@ -169,7 +174,7 @@ class Ssh(ABC):
             with closing(session) as channel:
                 if terminal is not None:
                     channel.get_pty(terminal.kind, terminal.columns, terminal.rows)
-                if argv:
+                if leashed:
                     channel.exec_command(words)
                 else:
                     channel.invoke_shell()
