@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -210,6 +213,24 @@ def test_nothing_stays_of_a_copy_that_was_broken_off(
         send_file(machine.ssh(4), source, str(tmp_path / "there"), interrupt)
     assert scratch
     await_that(lambda: not list((tmp_path / "there").iterdir()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_copy_ended_by_a_signal_leaves_nothing_on_either_side(
+    machine: Machine, tmp_path: Path, number: signal.Signals
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    # It gets half of the file and then no more.
+    fake_program(tmp_path, "cat", "head -c 300000 /dev/zero; exec sleep 300")
+    (tmp_path / "source").write_bytes(CONTENT)
+    for words in (["cp", str(tmp_path / "source"), f"4:{folder}"], ["cp", f"4:{tmp_path}/source", str(folder)]):
+        copying = subprocess.Popen([sys.executable, "-P", "-m", "popcorn", *words], stderr=subprocess.PIPE)
+        await_that(lambda: any(path.stat().st_size for path in folder.iterdir()))
+        copying.send_signal(number)
+        _, said = copying.communicate(timeout=20)
+        assert (copying.returncode, b"Traceback" in said) == (128 + number, False), said
+        await_that(lambda: not list(folder.iterdir()))
 
 
 def await_that(holds: Callable[[], bool], within_s: float = 20) -> None:

@@ -6,10 +6,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -91,19 +95,46 @@ def popcorn(debug: bool) -> None:
     """
 
 
+class _EndedError(KeyboardInterrupt):
+    """A signal that asks to end: what is open is closed as for Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def _ending_orderly() -> Iterator[None]:
+    """SIGTERM and SIGHUP close what is open, as Ctrl-C does, unless somebody wants them otherwise (nohup does)."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise _EndedError(number)
+
+    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments[:1]
     try:
-        status = popcorn.main(args=arguments, prog_name="popcorn", standalone_mode=False)
+        with _ending_orderly():
+            status = popcorn.main(args=arguments, prog_name="popcorn", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
     except PopcornError as error:
         return _told(error, debug)
-    except click.Abort:
-        print("popcorn: interrupted", file=sys.stderr)
-        return 130
+    except click.Abort as error:
+        return _interrupted(error.__cause__)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -111,11 +142,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader left; flushing what remains at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        print("popcorn: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        return _interrupted(error)
     except OSError as error:
         return _told(from_os_error(error), debug, error)
+
+
+def _interrupted(cause: BaseException | None) -> int:
+    number = cause.number if isinstance(cause, _EndedError) else signal.SIGINT
+    print(
+        "popcorn: interrupted" if number == signal.SIGINT else f"popcorn: {signal.strsignal(number)}", file=sys.stderr
+    )
+    return 128 + number
 
 
 def _told(error: PopcornError, debug: bool, cause: BaseException | None = None) -> int:
