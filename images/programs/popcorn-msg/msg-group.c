@@ -4,11 +4,12 @@
  */
 #define _GNU_SOURCE
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 
 #include "msg.h"
 
-int group_open(int fd)
+static int group_open(int fd)
 {
 	__u32 group;
 
@@ -19,7 +20,7 @@ int group_open(int fd)
 }
 
 /* @verb: close, join or leave, as @request says. */
-int group_change(int fd, const char *verb, unsigned long request, __u32 group)
+static int group_change(int fd, const char *verb, unsigned long request, __u32 group)
 {
 	if (ioctl(fd, request, &group)) {
 		char what[32];
@@ -29,4 +30,28 @@ int group_change(int fd, const char *verb, unsigned long request, __u32 group)
 	}
 	printf("{\"verb\": \"%s\", \"group\": %u}\n", verb, group);
 	return 0;
+}
+
+int group_verb(int fd, const char *verb, const char *name)
+{
+	static const struct {
+		const char *verb;
+		unsigned long request;
+	} verbs[] = {
+		{ "close", POPCORN_IOC_CLOSE_GROUP },
+		{ "join", POPCORN_IOC_JOIN_GROUP },
+		{ "leave", POPCORN_IOC_LEAVE_GROUP },
+	};
+	size_t i;
+
+	if (!strcmp(verb, "open"))
+		return group_open(fd);
+	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		if (strcmp(verb, verbs[i].verb))
+			continue;
+		if (!name)
+			misused("group %s: which?", verb);
+		return group_change(fd, verb, verbs[i].request, number(name, "GROUP", 0xffffffff));
+	}
+	misused("group: unknown verb '%s'", verb);
 }

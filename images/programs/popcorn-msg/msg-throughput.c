@@ -51,19 +51,19 @@ int measure(int fd, const struct options *o, __u32 what)
 	return 0;
 }
 
-static unsigned int own_id(void)
+/* Returns whether that could be read. */
+bool read_own_id(__u32 *id)
 {
-	char line[512];
-	unsigned int id;
 	FILE *self = fopen(SELF, "r");
+	bool found = false;
+	char line[512];
 
-	while (self && fgets(line, sizeof(line), self)) {
-		if (sscanf(line, "id: %u", &id) == 1) {
-			fclose(self);
-			return id;
-		}
-	}
-	failed(SELF);
+	if (!self)
+		return false;
+	while (!found && fgets(line, sizeof(line), self))
+		found = sscanf(line, "id: %u", id) == 1;
+	fclose(self);
+	return found;
 }
 
 static size_t reachable_kernels(unsigned int *ids)
@@ -88,10 +88,14 @@ static size_t reachable_kernels(unsigned int *ids)
  */
 int stream_all(int fd, const struct options *o)
 {
-	unsigned int ids[NR_KERNELS_MAX], self = own_id();
-	size_t nr = reachable_kernels(ids), first = 0, i;
+	unsigned int ids[NR_KERNELS_MAX];
+	size_t nr, first = 0, i;
 	int failures = 0;
+	__u32 self;
 
+	if (!read_own_id(&self))
+		failed(SELF);
+	nr = reachable_kernels(ids);
 	while (first < nr && ids[first] < self)
 		first++;
 	for (i = 0; i < nr; i++)

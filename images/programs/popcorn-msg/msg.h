@@ -2,6 +2,7 @@
 #ifndef POPCORN_MSG_H
 #define POPCORN_MSG_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,8 @@ struct options {
 };
 
 /* popcorn-msg.c */
+void __attribute__((noreturn)) misused(const char *format, ...);
+unsigned long number(const char *text, const char *name, unsigned long most);
 const char *reason(int error);
 void __attribute__((noreturn)) failed(const char *what);
 void __attribute__((noreturn)) failed_after(const char *what, size_t nr, const char *things);
@@ -48,16 +51,16 @@ int call(int fd, const struct options *o);
 /* msg-throughput.c */
 int measure(int fd, const struct options *o, __u32 what);
 int stream_all(int fd, const struct options *o);
+bool read_own_id(__u32 *id);
 
 /* msg-packet.c */
 int send_packets(int fd, const struct options *o);
 int receive_packets(int fd, const struct options *o);
 
 /* msg-group.c */
-int group_open(int fd);
-int group_change(int fd, const char *verb, unsigned long request, __u32 group);
+int group_verb(int fd, const char *verb, const char *name);
 
 /* msg-corrupt.c */
-int corrupt(int fd, const struct options *o, const char *name, __u32 what);
+int corrupt_verb(int fd, const struct options *o, const char *what);
 
 #endif

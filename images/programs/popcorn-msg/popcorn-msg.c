@@ -34,6 +34,7 @@ static const char usage[] =
 	"ping: round trips by stage; call: a function call on another CPU of this kernel;\n"
 	"stream: until all messages were handled; copy: the same bytes without protocol;\n"
 	"corrupt: overwrite words that the kernel reads, if this one was built for that.\n"
+	"  -h, --help  print this\n"
 	"  -n COUNT    how many times (1000)\n"
 	"  -l BYTES    payload of each message (0)\n"
 	"  -i MICROSECONDS  pause between two, in which the other side falls asleep (0)\n"
@@ -47,7 +48,7 @@ static const char usage[] =
 	"  -s SEED     of what is overwritten, and with what (0)\n"
 	"  -v          a line for each round trip as well, in TSC cycles\n";
 
-static void __attribute__((noreturn)) misused(const char *format, ...)
+void __attribute__((noreturn)) misused(const char *format, ...)
 {
 	va_list arguments;
 
@@ -56,6 +57,27 @@ static void __attribute__((noreturn)) misused(const char *format, ...)
 	vfprintf(stderr, format, arguments);
 	fprintf(stderr, "\n%s", usage);
 	exit(2);
+}
+
+/* Whom the verb's first argument names, for what is said when that is refused. */
+static enum { NOBODY, KERNEL, CPU } addressee;
+static __u32 address;
+
+/* What may not be a destination. */
+static const char *invalid(void)
+{
+	static char text[64];
+	__u32 self;
+
+	if (addressee == CPU) {
+		snprintf(text, sizeof(text), "this kernel has no other CPU %u", address);
+		return text;
+	}
+	if (addressee == KERNEL && read_own_id(&self) && self == address) {
+		snprintf(text, sizeof(text), "this is kernel %u itself", address);
+		return text;
+	}
+	return strerror(EINVAL);
 }
 
 /* What an error means here, where errno's own text would mislead. */
@@ -90,6 +112,11 @@ const char *reason(int error)
 		return "another process is bound to the port";
 	case EIO:
 		return "what the other kernel reads from is corrupt";
+	case EINVAL:
+		return invalid();
+	case EOPNOTSUPP:
+	case ENOTTY:
+		return "this kernel was not built to do that (flavour debug)";
 	default:
 		return strerror(error);
 	}
@@ -107,7 +134,7 @@ void __attribute__((noreturn)) failed_after(const char *what, size_t nr, const c
 	exit(1);
 }
 
-static unsigned long number(const char *text, const char *name, unsigned long most)
+unsigned long number(const char *text, const char *name, unsigned long most)
 {
 	unsigned long value;
 	char *end;
@@ -121,13 +148,16 @@ static unsigned long number(const char *text, const char *name, unsigned long mo
 
 static void parse_options(int argc, char **argv, struct options *o)
 {
-	static const struct option none[] = { { 0 } };
+	static const struct option longs[] = { { "help", no_argument, NULL, 'h' }, { 0 } };
 	int option;
 
 	*o = (struct options) { .count = 1000 };
 	/* The long kind, which takes options behind other words as well. */
-	while ((option = getopt_long(argc, argv, "n:l:i:t:T:s:HegNrv", none, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "hn:l:i:t:T:s:HegNrv", longs, NULL)) != -1) {
 		switch (option) {
+		case 'h':
+			fputs(usage, stdout);
+			exit(0);
 		case 'n':
 			o->count = number(optarg, "-n", 1000000000);
 			if (!o->count)
@@ -173,48 +203,6 @@ static void parse_options(int argc, char **argv, struct options *o)
 	}
 }
 
-static int group_verb(int fd, const char *verb, const char *name)
-{
-	static const struct {
-		const char *verb;
-		unsigned long request;
-	} verbs[] = {
-		{ "close", POPCORN_IOC_CLOSE_GROUP },
-		{ "join", POPCORN_IOC_JOIN_GROUP },
-		{ "leave", POPCORN_IOC_LEAVE_GROUP },
-	};
-	size_t i;
-
-	if (!strcmp(verb, "open"))
-		return group_open(fd);
-	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
-		if (strcmp(verb, verbs[i].verb))
-			continue;
-		if (!name)
-			misused("group %s: which?", verb);
-		return group_change(fd, verb, verbs[i].request, number(name, "GROUP", 0xffffffff));
-	}
-	misused("group: unknown verb '%s'", verb);
-}
-
-static int corrupt_verb(int fd, const struct options *o, const char *what)
-{
-	static const struct {
-		const char *name;
-		__u32 what;
-	} things[] = {
-		{ "inbox", POPCORN_CORRUPT_INBOX },
-		{ "netbox", POPCORN_CORRUPT_NETBOX },
-		{ "registry", POPCORN_CORRUPT_REGISTRY },
-	};
-	size_t i;
-
-	for (i = 0; what && i < sizeof(things) / sizeof(things[0]); i++)
-		if (!strcmp(what, things[i].name))
-			return corrupt(fd, o, what, things[i].what);
-	misused("corrupt: expected inbox, netbox or registry, found '%s'", what ? what : "");
-}
-
 static int open_device(const struct options *o)
 {
 	int fd = open(DEVICE, O_RDWR | O_CLOEXEC | (o->nowait ? O_NONBLOCK : 0));
@@ -226,7 +214,7 @@ static int open_device(const struct options *o)
 	return fd;
 }
 
-static int run(int fd, int argc, char **argv, struct options *o)
+static int run(int fd, char **argv, struct options *o)
 {
 	const char *verb = argv[0], *first = argv[1];
 
@@ -235,6 +223,11 @@ static int run(int fd, int argc, char **argv, struct options *o)
 	if (!strcmp(verb, "stream") && !strcmp(first, "all"))
 		return stream_all(fd, o);
 	o->to = number(first, verb, 0xffffffff);
+	address = o->to;
+	if (!strcmp(verb, "call"))
+		addressee = CPU;
+	else if (strcmp(verb, "fanout") && strcmp(verb, "receive") && !o->group)
+		addressee = KERNEL;
 	if (!strcmp(verb, "ping"))
 		return ping(fd, o);
 	if (!strcmp(verb, "call"))
@@ -248,14 +241,47 @@ static int run(int fd, int argc, char **argv, struct options *o)
 	if (!strcmp(verb, "receive"))
 		return receive_packets(fd, o);
 	if (!strcmp(verb, "send")) {
-		if (argc < 3)
-			misused("send: to which port?");
 		o->port = number(argv[2], "PORT", 0xffffffff);
 		return send_packets(fd, o);
 	}
-	if (!strcmp(verb, "corrupt"))
-		return corrupt_verb(fd, o, argv[2]);
-	misused("unknown verb '%s'", verb);
+	return corrupt_verb(fd, o, argv[2]);
+}
+
+/* Nothing is done for a command line of which a part is not understood. */
+static void check_words(int argc, char **argv)
+{
+	static const struct {
+		const char *verb;
+		int words;		/* behind it */
+		const char *missing;
+	} verbs[] = {
+		{ "ping", 1, "which kernel?" },
+		{ "call", 1, "which CPU?" },
+		{ "stream", 1, "to which kernel?" },
+		{ "copy", 1, "to which kernel?" },
+		{ "fanout", 1, "to which group?" },
+		{ "group", 2, "expected open, close, join or leave" },
+		{ "send", 2, "to which kernel and port?" },
+		{ "receive", 1, "at which port?" },
+		{ "corrupt", 2, "of which kernel, and what?" },
+	};
+	int words;
+	size_t i;
+
+	for (i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		if (strcmp(argv[0], verbs[i].verb))
+			continue;
+		words = verbs[i].words;
+		/* Opening a group chooses which; of the others, group_verb() asks. */
+		if (!strcmp(argv[0], "group") && (argc < 3 || !strcmp(argv[1], "open")))
+			words = 1;
+		if (argc - 1 < words)
+			misused("%s: %s", argv[0], verbs[i].missing);
+		if (argc - 1 > words)
+			misused("%s: surplus word '%s'", argv[0], argv[1 + words]);
+		return;
+	}
+	misused("unknown verb '%s'", argv[0]);
 }
 
 int main(int argc, char **argv)
@@ -267,7 +293,6 @@ int main(int argc, char **argv)
 	argc -= optind;
 	if (!argc)
 		misused("expected a verb");
-	if (argc < 2)
-		misused("%s: of what?", argv[0]);
-	return run(open_device(&o), argc, argv, &o);
+	check_words(argc, argv);
+	return run(open_device(&o), argv, &o);
 }
