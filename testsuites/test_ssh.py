@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -55,6 +56,90 @@ def test_exec_gets_the_same_answer_from_each_kernel_on_either_way(kernels: list[
     assert done.returncode == 0, done.stderr
     answers = {int(id): answer for id, answer in json.loads(done.stdout).items()}
     assert answers == {id: {"status": 0, "stdout": f"{id}\n", "stderr": "a  b\n"} for id in kernels}
+
+
+_MARK = "sleep 7654"
+
+
+def _running(machine: Machine, ids: list[int]) -> list[int]:
+    """Those in which a process of the test runs."""
+    look = f"for c in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$c; echo; done 2>/dev/null | grep -x '{_MARK} '"
+    return [id for id in ids if machine.exec(id, ["sh", "-c", look], via="net", timeout_s=60).status == 0]
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("way", ["exec", "exec all", "exec all by line", "ssh"])
+def test_a_command_ends_with_the_one_that_started_it(
+    machine: Machine, kernels: list[int], way: str, number: signal.Signals
+) -> None:
+    one = str(kernels[-1])
+    words = {
+        "exec": ["exec", "--via", "net", one],
+        "exec all": ["exec", "--via", "net", "all"],
+        "exec all by line": ["exec", "--via", "vty", "all"],
+        "ssh": ["ssh", one],
+    }[way]
+    where = kernels if "all" in way else kernels[-1:]
+    command = subprocess.Popen(
+        [*POPCORN, *words, "--", "sh", "-c", f"{_MARK} & {_MARK}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    _until(lambda: _running(machine, where) == where)
+    command.send_signal(number)
+    assert command.wait(60) in (128 + number, -number)
+    _until(lambda: not _running(machine, where))
+    assert machine.exec(0, ["sh", "-c", "ls -d /tmp/exec.*"]).stdout == b""
+
+
+@pytest.mark.usefixtures("as_user")
+def test_a_command_that_takes_too_long_is_ended(machine: Machine, kernels: list[int]) -> None:
+    id = kernels[-1]
+    done = popcorn("exec", "--via", "net", "--timeout", "2", str(id), "--", "sh", "-c", f"{_MARK} & {_MARK}")
+    assert done.returncode == 3
+    assert "did not end within 2 s" in done.stderr
+    _until(lambda: not _running(machine, [id]))
+
+
+@pytest.mark.usefixtures("as_user")
+@pytest.mark.parametrize("via", ["net", "vty"])
+def test_death_by_a_signal_is_128_and_its_number(kernels: list[int], via: Via) -> None:
+    for number in (signal.SIGKILL, signal.SIGINT, signal.SIGSEGV):
+        done = popcorn("exec", "--via", via, str(kernels[-1]), "--", "sh", "-c", f"kill -{int(number)} $$")
+        assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
+
+
+@pytest.mark.usefixtures("as_user")
+def test_a_command_that_begins_with_a_dash_is_no_option(kernels: list[int]) -> None:
+    for words in (["exec", "--via", "net", str(kernels[-1]), "--"], ["ssh", str(kernels[-1])]):
+        done = popcorn(*words, "-l")
+        assert done.returncode == 127
+        assert "-l: No such file or directory" in done.stderr
+
+
+@pytest.mark.usefixtures("as_user")
+def test_a_copy_that_was_broken_off_leaves_nothing_in_the_kernel(
+    machine: Machine, kernels: list[int], source: Path, kernel: Callable[[int], Kernel]
+) -> None:
+    id = kernels[-1]
+    with source.open("r+b") as stream:
+        stream.truncate(16 * _MIB)
+    kernel(id).shell("mkdir /tmp/there")
+    copying = subprocess.Popen([*POPCORN, "cp", str(source), f"{id}:/tmp/there"], stderr=subprocess.DEVNULL)
+    _until(lambda: kernel(id).shell("ls -A /tmp/there") != "")
+    copying.send_signal(signal.SIGINT)
+    assert copying.wait(60) == 130
+    _until(lambda: kernel(id).shell("ls -A /tmp/there") == "")
+    kernel(id).shell("rmdir /tmp/there")
+
+
+def _until(holds: Callable[[], bool], within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 def test_fabric_reaches_every_kernel_with_the_primary_as_gateway(machine: Machine, kernels: list[int]) -> None:
@@ -128,8 +213,11 @@ def test_a_file_larger_than_a_kernels_memory_is_refused_and_leaves_nothing(
         (["cp", "/nowhere/x", "1:/tmp"], "cannot read /nowhere/x"),
         (["cp", "1:/nowhere/x", "."], "cannot read /nowhere/x in kernel 1"),
         (["cp", __file__, "1:"], "there is no path"),
-        (["cp", __file__, "1:/nowhere/x"], "cannot write /nowhere/x in kernel 1"),
-        (["cp", str(Path(__file__).parent), "1:/tmp"], "Is a directory"),
+        (["cp", __file__, "1:/nowhere/x"], "cannot write /nowhere/x in kernel 1: there is no folder /nowhere"),
+        (["cp", __file__, "1:/dev/null"], "/dev/null is no regular file"),
+        (["cp", "1:/dev/zero", "zero"], "it is no regular file"),
+        (["cp", "1:/init", "nosuchdir/"], "there is no folder nosuchdir"),
+        (["cp", str(Path(__file__).parent), "1:/tmp"], "it is a folder"),
     ],
 )
 def test_what_cannot_be_is_told_and_the_machine_is_as_before(words: list[str], cause: str) -> None:

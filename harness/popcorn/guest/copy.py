@@ -74,7 +74,7 @@ EOF
 [ "$size" -gt "$(room)" ] && refuse "it has $size bytes, and there is room for $(room)"
 part=
 trap '[ -z "$part" ] || rm -f "$part"' EXIT
-trap 'exit 143' HUP INT TERM
+trap 'exit 143' HUP INT PIPE TERM
 part=$(mktemp "$folder.cp.XXXXXX") || refuse "no file can be made in the folder $folder"
 cat >"$part" || exit 1
 arrived=$(sha256sum <"$part") arrived=${arrived%% *}

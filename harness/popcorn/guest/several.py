@@ -29,7 +29,7 @@ _HEAD_LIMIT_BYTES = 200
 _SCRIPT = r"""
 dir=$(mktemp -d /tmp/exec.XXXXXX) || exit 1
 trap 'rm -rf "$dir"' EXIT
-trap 'exit 143' HUP INT TERM
+trap 'exit 143' HUP INT PIPE TERM
 export dir
 printf '%s' "$ids" | xargs -n 1 -P "$at_once" sh -c '
     id=$1

@@ -29,8 +29,8 @@ static void run(char **words, const sigset_t *mask)
 	setpgid(0, 0);
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	execvp(words[0], words);
-	/* A small image has no links for busybox's many names. */
-	if (errno == ENOENT && !strchr(words[0], '/')) {
+	/* A small image has no links for busybox's many names.  It overlooks a dash before one. */
+	if (errno == ENOENT && !strchr(words[0], '/') && words[0][0] != '-') {
 		execv("/bin/busybox", words);
 		errno = ENOENT;
 	}
