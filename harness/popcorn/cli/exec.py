@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "net", "vty"]),
     default="auto",
     show_default=True,
-    help="The network, the terminal line, or the line when the network does not work.",
+    help="The network, the terminal line, or what suits: the line if the network does not work, and for many.",
 )
 @click.argument("kernels", metavar="ID|all")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)

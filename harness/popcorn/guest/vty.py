@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from popcorn.guest.ssh import OnOutput
     from popcorn.machine.machine import Machine
 
-# The primary serves all of them with the few CPUs that it has.
-_AT_ONCE = 16
+# A process of the primary each.
+_AT_ONCE = 64
 _GRACE_S = 30.0
 
 
