@@ -11,6 +11,7 @@ import pytest
 from conftest import Kernel
 
 from popcorn.machine.machine import Machine
+from popcorn.plan.address import address_of
 
 pytestmark = pytest.mark.machine("small", policy="per-core")
 
@@ -23,11 +24,11 @@ _COUNTS = r"sed -n 's/^\([0-9]*\) packets transmitted, \([0-9]*\) .*/\1 \2/p'"
 
 
 def _address(id: int) -> str:
-    return f"10.80.{(id + 1) >> 8}.{(id + 1) & 255}"
+    return str(address_of(id).v4)
 
 
 def _address6(id: int) -> str:
-    return f"fd50:4f50:434e::{id + 1:x}"
+    return str(address_of(id).v6)
 
 
 def _ping_all(kernels: list[int], options: str, address: Callable[[int], str]) -> str:

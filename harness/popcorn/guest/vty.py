@@ -42,7 +42,7 @@ def run_by_line(
         timeout_s=None if timeout_s is None else timeout_s + _GRACE_S,
         on_output=on_output,
     )
-    if done.status == UNREACHED and done.stderr.lstrip().startswith(b"popcorn-vty:"):
+    if unanswered(done):
         raise GuestError(
             f"kernel {id} does not answer: {done.stderr_text.strip()}",
             hint=f"`popcorn ps --name {machine.name}` and `popcorn log {id} --name {machine.name}` tell how it is",
@@ -50,6 +50,11 @@ def run_by_line(
     if done.status == TIMED_OUT and timeout_s is not None:
         raise TimedOutError(f"{shlex.join(argv)} did not end within {timeout_s:g} s in kernel {id}")
     return Finished(tuple(argv), done.status, done.stdout, done.stderr)
+
+
+def unanswered(done: Finished) -> bool:
+    """Whether that is not the command's answer: nobody is at the other end of the line."""
+    return done.status == UNREACHED and done.stderr.lstrip().startswith(b"popcorn-vty:")
 
 
 def run_by_lines(

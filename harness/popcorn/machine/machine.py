@@ -212,7 +212,11 @@ class Machine:
     def exec_all(
         self, argv: Sequence[str], *, timeout_s: float | None = None, via: Via = "auto"
     ) -> dict[int, Finished]:
-        """Run a command in every kernel of the plan, several at a time; errors are told in each answer."""
+        """Run a command in every kernel of the plan, side by side; errors are told in each answer.
+
+        Args:
+            via: as for `exec`; for many kernels ``auto`` is the lines, and the network where one does not answer.
+        """
         from popcorn.guest.run import run_in_all
 
         return run_in_all(self, argv, timeout_s=timeout_s, via=via)
