@@ -9,7 +9,6 @@
  * that works.
  */
 #define _GNU_SOURCE
-#include <limits.h>
 #include <omp.h>
 #include <pthread.h>
 #include <sched.h>
@@ -26,7 +25,7 @@
 #define FUTEX_WAKE_PRIVATE	129
 
 #define MAX_THREADS	1024
-#define SIZE_BITS	16	/* of an order: the team's size, below its number */
+#define SIZE_BITS	16	/* of an order: the team's size, below a count of its orders */
 
 typedef void region_fn(void *);
 
@@ -40,14 +39,22 @@ void GOMP_atomic_end(void);
 /* There is one team; it grows and stays. */
 static region_fn *region;
 static void *region_data;
-static _Atomic unsigned int order;	/* changes with each region */
 static _Atomic unsigned int arrived;	/* at the barrier */
-static _Atomic unsigned int phase;	/* changes when all have arrived */
 static _Atomic unsigned int singles;	/* taken in this region */
 static unsigned int nr_started = 1;
 static pthread_mutex_t atomic_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static _Thread_local unsigned int me, team_size = 1, singles_met;
+
+/*
+ * What each thread waits for, a word of its own: the kernel queues those who
+ * wait for one word under one spinlock, and an emulated CPU that waits for a
+ * spinlock keeps the one that holds it from running.
+ */
+static struct seat {
+	_Alignas(64) _Atomic unsigned int order;	/* changes with each region */
+	_Atomic unsigned int phase;			/* changes when all are at the barrier */
+} seats[MAX_THREADS];
 
 static void sleep_while(_Atomic unsigned int *word, unsigned int value)
 {
@@ -55,25 +62,28 @@ static void sleep_while(_Atomic unsigned int *word, unsigned int value)
 		syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
 
-static void wake_all(_Atomic unsigned int *word)
+static void change(_Atomic unsigned int *word, unsigned int value)
 {
-	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+	atomic_store_explicit(word, value, memory_order_release);
+	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 void GOMP_barrier(void)
 {
-	unsigned int now = atomic_load_explicit(&phase, memory_order_acquire);
+	unsigned int now = atomic_load_explicit(&seats[me].phase, memory_order_relaxed);
 
 	if (team_size == 1)
 		return;
+	/* Nobody changes a phase before its thread has arrived. */
 	if (atomic_fetch_add_explicit(&arrived, 1, memory_order_acq_rel) + 1 < team_size) {
-		sleep_while(&phase, now);
+		sleep_while(&seats[me].phase, now);
 		return;
 	}
 	atomic_store_explicit(&arrived, 0, memory_order_relaxed);
-	/* Who sees the new phase may arrive again. */
-	atomic_store_explicit(&phase, now + 1, memory_order_release);
-	wake_all(&phase);
+	/* Who sees its new phase may arrive again. */
+	for (unsigned int i = 0, size = team_size; i < size; i++)
+		if (i != me)
+			change(&seats[i].phase, atomic_load_explicit(&seats[i].phase, memory_order_relaxed) + 1);
 }
 
 /* True for the first thread that comes to a single; all meet the same ones. */
@@ -108,14 +118,10 @@ static void *follow(void *number)
 
 	me = (unsigned int)(unsigned long)number;
 	for (;;) {
-		unsigned int size;
-
-		sleep_while(&order, seen);
+		sleep_while(&seats[me].order, seen);
 		/* One word: the size is that of the region it stands beside. */
-		seen = atomic_load_explicit(&order, memory_order_acquire);
-		size = seen & ((1U << SIZE_BITS) - 1);
-		if (me < size)
-			take_part(size);
+		seen = atomic_load_explicit(&seats[me].order, memory_order_acquire);
+		take_part(seen & ((1U << SIZE_BITS) - 1));
 	}
 	return NULL;
 }
@@ -144,11 +150,12 @@ void GOMP_parallel(region_fn *fn, void *data, unsigned int nr_threads, unsigned 
 	region_data = data;
 	atomic_store_explicit(&singles, 0, memory_order_relaxed);
 	if (size > 1) {
-		unsigned int number = atomic_load_explicit(&order, memory_order_relaxed) >> SIZE_BITS;
-
 		grow(size);
-		atomic_store_explicit(&order, (number + 1) << SIZE_BITS | size, memory_order_release);
-		wake_all(&order);
+		for (unsigned int i = 1; i < size; i++) {
+			unsigned int last = atomic_load_explicit(&seats[i].order, memory_order_relaxed);
+
+			change(&seats[i].order, ((last >> SIZE_BITS) + 1) << SIZE_BITS | size);
+		}
 	}
 	take_part(size);
 	team_size = 1;

@@ -16,7 +16,9 @@ MAX_BYTES = 2047
 # For kernels of partitions and for SMP Linux alike.  Overwriting translated code is what an
 # emulator does slowest: freeing the init code was more than half of a secondary's boot.
 # The memory of each CPU, 170 KiB, otherwise lies in a large page, cleared as a whole.
-ALWAYS = ("keep_initmem", "percpu_alloc=page")
+# Where several sockets are emulated, Linux takes their TSCs for unsynchronized and goes by the HPET, an emulated
+# device. Secondaries trust the TSC, as their record says what it is; so does whatever is compared with them.
+ALWAYS = ("keep_initmem", "percpu_alloc=page", "tsc=reliable")
 
 # Hash tables, with the memory for which a kernel gets an entry. Left alone, Linux makes them for a file server,
 # 8 to 16 times as large, and clears them: memory that the host has to give for good, once for each kernel.

@@ -16,9 +16,6 @@ from popcorn.run.recorded import recorded_run
 from popcorn.run.results import Measurement, Results
 
 SMP = "smp"
-# Where several sockets are emulated, Linux takes their TSCs for unsynchronized and goes by the HPET, an emulated
-# device. Secondaries trust the TSC, as their record says what it is; so do all that are compared with them.
-_CLOCK = "tsc=reliable"
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ def compared_plans(machine: Machine, policy: str) -> dict[str, Plan]:
     Raises:
         UserError: there is no such plan.
     """
-    return {one: make_plan(machine, one, extra_cmdline=_CLOCK) for one in (SMP, policy)}
+    return {one: make_plan(machine, one) for one in (SMP, policy)}
 
 
 def measure_boots(
