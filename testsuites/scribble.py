@@ -10,6 +10,7 @@ from pathlib import Path
 
 from popcorn.machine.layout import load_layout
 from popcorn.machine.machine import Machine
+from popcorn.machine.peers import peer_of
 
 # That break careless arithmetic; the others are any.
 _NASTY = (0, 1, 2, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 256, 65537)
@@ -26,12 +27,7 @@ class Target:
 def targets(machine: Machine, id: int) -> dict[str, Target]:
     """What other kernels write to, or might, of a kernel that has joined: by name."""
     ffi = load_layout(Path(machine.record.header)).ffi
-    start = machine.record.region_start
-    header = ffi.new("struct popcorn_header *")
-    ffi.buffer(header)[:] = machine.memory.read(start, ffi.sizeof("struct popcorn_header"))
-    entry = start + header.peer_offset + id * header.peer_stride
-    peer = ffi.new("struct popcorn_peer *")
-    ffi.buffer(peer)[:] = machine.memory.read(entry, ffi.sizeof("struct popcorn_peer"))
+    peer = peer_of(machine, id)
 
     def rings(box: str, address: int, payload: str) -> Target:
         begin = ffi.offsetof(f"struct {box}", "armed")
@@ -41,7 +37,7 @@ def targets(machine: Machine, id: int) -> dict[str, Target]:
         # All but the payloads, which may be anything anyway.
         "inbox": rings("popcorn_inbox", peer.inbox, "bulk"),
         "netbox": rings("popcorn_netbox", peer.netbox, "small"),
-        "registry": Target(entry, ffi.sizeof("struct popcorn_peer")),
+        "registry": Target(peer.start, peer.size),
     }
 
 

@@ -17,7 +17,7 @@ from command import POPCORN, popcorn
 from conftest import Kernel
 
 from popcorn.errors import GuestError
-from popcorn.guest.run import Via
+from popcorn.guest.run import Via, run_in_several
 from popcorn.machine.machine import Machine
 
 pytestmark = pytest.mark.machine("small", policy="per-core")
@@ -64,7 +64,8 @@ _MARK = "sleep 7654"
 def _running(machine: Machine, ids: list[int]) -> list[int]:
     """Those in which a process of the test runs."""
     look = f"for c in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <$c; echo; done 2>/dev/null | grep -x '{_MARK} '"
-    return [id for id in ids if machine.exec(id, ["sh", "-c", look], via="net", timeout_s=60).status == 0]
+    answers = run_in_several(machine, ["sh", "-c", look], ids, via="net", timeout_s=60)
+    return [id for id, done in answers if done.status == 0]
 
 
 @pytest.mark.usefixtures("as_user")
@@ -157,7 +158,7 @@ def test_a_kernel_whose_network_is_down_is_reached_by_its_line(
 ) -> None:
     id = kernels[-1]
     machine.exec(id, ["busybox", "ifconfig", "pcn0", "down"], via="vty", timeout_s=60)
-    with pytest.raises(GuestError, match=f"kernel {id}"):
+    with pytest.raises(GuestError, match=f"kernel {id} has its network down"):
         machine.exec(id, ["true"], via="net", timeout_s=60)
     assert kernel(id).shell("cat /sys/class/net/pcn0/operstate") == "down\n"
     assert "its terminal line is used" in capfd.readouterr().err

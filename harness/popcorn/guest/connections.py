@@ -12,6 +12,7 @@ from popcorn.guest.primary import Primary
 from popcorn.guest.secondary import Secondary
 from popcorn.guest.ssh import Ssh
 from popcorn.guest.trust import load_trust
+from popcorn.machine.peers import says_network_is_down
 
 if TYPE_CHECKING:
     from popcorn.machine.machine import Machine
@@ -54,6 +55,7 @@ class Connections:
                 self.primary,
                 self.primary.trust,
                 require_running=lambda: self._require_generation(id, generation),
+                is_down=lambda: says_network_is_down(self._machine, id),
             )
             self._secondaries[id] = generation, ssh
             return ssh

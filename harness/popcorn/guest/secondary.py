@@ -27,11 +27,19 @@ class Secondary(Ssh):
     """Commands and files in a secondary."""
 
     def __init__(
-        self, id: int, machine_name: str, primary: Primary, trust: Trust, *, require_running: Callable[[], None]
+        self,
+        id: int,
+        machine_name: str,
+        primary: Primary,
+        trust: Trust,
+        *,
+        require_running: Callable[[], None],
+        is_down: Callable[[], bool] = lambda: False,
     ) -> None:
         """
         Args:
             require_running: raises GuestError when the kernel has ended; no packet would ever tell.
+            is_down: whether the kernel says that its network is.
         """
         super().__init__(f"kernel {id}")
         self._id = id
@@ -40,6 +48,7 @@ class Secondary(Ssh):
         self._trust = trust
         self._host = str(address_of(id).v4)
         self._require_running = require_running
+        self._is_down = is_down
 
     def fabric(self) -> fabric.Connection:
         """A Fabric connection of its own into the kernel, closed by the caller."""
@@ -57,6 +66,11 @@ class Secondary(Ssh):
         return connection
 
     def _connect(self) -> paramiko.SSHClient:
+        if self._is_down():
+            raise UnreachedError(
+                f"kernel {self._id} has its network down",
+                hint=f"`popcorn console {self._id} --name {self._machine_name}` needs none; `ifconfig pcn0 up` there",
+            )
         with self._primary.handshakes:
             return self._shake_hands()
 
