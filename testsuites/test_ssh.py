@@ -70,18 +70,18 @@ def _running(machine: Machine, ids: list[int]) -> list[int]:
 
 @pytest.mark.usefixtures("as_user")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("way", ["exec", "exec all", "exec all by line", "ssh"])
+@pytest.mark.parametrize("way", ["exec", "exec in several", "exec in several by line", "ssh"])
 def test_a_command_ends_with_the_one_that_started_it(
     machine: Machine, kernels: list[int], way: str, number: signal.Signals
 ) -> None:
-    one = str(kernels[-1])
+    where = kernels[-3:] if "several" in way else kernels[-1:]
+    ids = ",".join(map(str, where))
     words = {
-        "exec": ["exec", "--via", "net", one],
-        "exec all": ["exec", "--via", "net", "all"],
-        "exec all by line": ["exec", "--via", "vty", "all"],
-        "ssh": ["ssh", one],
+        "exec": ["exec", "--via", "net", ids],
+        "exec in several": ["exec", "--via", "net", ids],
+        "exec in several by line": ["exec", "--via", "vty", ids],
+        "ssh": ["ssh", ids],
     }[way]
-    where = kernels if "all" in way else kernels[-1:]
     command = subprocess.Popen(
         [*POPCORN, *words, "--", "sh", "-c", f"{_MARK} & {_MARK}"],
         stdin=subprocess.PIPE,

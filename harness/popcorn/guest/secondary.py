@@ -66,11 +66,6 @@ class Secondary(Ssh):
         return connection
 
     def _connect(self) -> paramiko.SSHClient:
-        if self._is_down():
-            raise UnreachedError(
-                f"kernel {self._id} has its network down",
-                hint=f"`popcorn console {self._id} --name {self._machine_name}` needs none; `ifconfig pcn0 up` there",
-            )
         with self._primary.handshakes:
             return self._shake_hands()
 
@@ -106,6 +101,13 @@ class Secondary(Ssh):
 
     def require_running(self) -> None:
         self._require_running()
+
+    def require_reachable(self) -> None:
+        if self._is_down():
+            raise UnreachedError(
+                f"kernel {self._id} has its network down",
+                hint=f"`popcorn console {self._id} --name {self._machine_name}` needs none; `ifconfig pcn0 up` there",
+            )
 
     def broken(self, error: Exception) -> PopcornError:
         if not registry.is_live(self._machine_name):

@@ -92,6 +92,10 @@ class Ssh(ABC):
         """Raises GuestError if the kernel has ended; asked while a command is waited for."""
         return
 
+    def require_reachable(self) -> None:
+        """Raises UnreachedError if it is known that nothing would be answered; asked before each command."""
+        return
+
     @abstractmethod
     def broken(self, error: Exception) -> PopcornError:
         """What to raise for a connection that broke."""
@@ -228,6 +232,7 @@ class Ssh(ABC):
 
     def _open_session(self) -> tuple[paramiko.SSHClient, paramiko.Channel]:
         """A channel without a command yet, and its connection; one that waited may have gone stale."""
+        self.require_reachable()
         while (client := self._waiting()) is not None:
             try:
                 return client, client.get_transport().open_session(timeout=CONNECT_S)
