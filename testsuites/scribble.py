@@ -27,7 +27,7 @@ class Target:
 def targets(machine: Machine, id: int) -> dict[str, Target]:
     """What other kernels write to, or might, of a kernel that has joined: by name."""
     ffi = load_layout(Path(machine.record.header)).ffi
-    peer = peer_of(machine, id)
+    peer = peer_of(machine.record, machine.memory, id)
 
     def rings(box: str, address: int, payload: str) -> Target:
         begin = ffi.offsetof(f"struct {box}", "armed")

@@ -32,9 +32,11 @@ class Memory:
 
 @dataclass
 class Shared:
-    """A machine whose kernel 2 has joined, and its netbox."""
+    """The memory of a machine whose kernel 2 has joined, and its netbox."""
 
-    machine: Any
+    record: Any
+    memory: Any
+    written: WrittenRegion
     entry: Any
     box: Any
 
@@ -51,19 +53,18 @@ def shared(tmp_path: Path) -> Shared:
     box.magic, box.owner, box.open = layout.constants["POPCORN_NETBOX_MAGIC"], _ID, 1
     (tmp_path / "popcorn.h").write_text(contract_header())
     record = SimpleNamespace(header=str(tmp_path / "popcorn.h"), region_start=START, region_size=SIZE)
-    machine = SimpleNamespace(record=record, memory=Memory(written.memory), written=written)
-    return Shared(machine, entry, box)
+    return Shared(record, Memory(written.memory), written, entry, box)
 
 
 def test_an_entry_is_found_by_the_headers_words(shared: Shared) -> None:
-    peer = peer_of(shared.machine, _ID)
+    peer = peer_of(shared.record, shared.memory, _ID)
     assert (peer.start, peer.netbox) == (START + 0x100000 + _ID * 4096, START + 0x180000)
 
 
 def test_a_kernel_says_that_its_network_is_down(shared: Shared) -> None:
-    assert not says_network_is_down(shared.machine, _ID)
+    assert not says_network_is_down(shared.record, shared.memory, _ID)
     shared.box.open = 0
-    assert says_network_is_down(shared.machine, _ID)
+    assert says_network_is_down(shared.record, shared.memory, _ID)
 
 
 @pytest.mark.parametrize(
@@ -73,12 +74,12 @@ def test_a_kernel_says_that_its_network_is_down(shared: Shared) -> None:
         lambda shared: setattr(shared.entry, "netbox", 1 << 63),
         lambda shared: setattr(shared.box, "magic", 0),
         lambda shared: setattr(shared.box, "owner", 3),
-        lambda shared: setattr(shared.machine.written.header, "peer_offset", (1 << 64) - 1),
-        lambda shared: setattr(shared.machine.record, "region_size", 0),
+        lambda shared: setattr(shared.written.header, "peer_offset", (1 << 64) - 1),
+        lambda shared: setattr(shared.record, "region_size", 0),
     ],
     ids=["not joined", "wild address", "no netbox there", "another's", "wild header", "no region"],
 )
 def test_nothing_is_said_where_nonsense_stands(shared: Shared, spoil: Callable[[Shared], None]) -> None:
     shared.box.open = 0
     spoil(shared)
-    assert not says_network_is_down(shared.machine, _ID)
+    assert not says_network_is_down(shared.record, shared.memory, _ID)

@@ -55,7 +55,7 @@ class Connections:
                 self.primary,
                 self.primary.trust,
                 require_running=lambda: self._require_generation(id, generation),
-                is_down=lambda: says_network_is_down(self._machine, id),
+                is_down=lambda: says_network_is_down(self._machine.record, self._machine.memory, id),
             )
             self._secondaries[id] = generation, ssh
             return ssh
