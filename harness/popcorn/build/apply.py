@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from popcorn.build.base import Base
 from popcorn.build.git import git, linux_repository, output, repository_lock, resolve
 from popcorn.build.series import Series
-from popcorn.build.source import Base
+from popcorn.build.shared import add_shared
 from popcorn.errors import UserError
 from popcorn.files import sha256_bytes
 from popcorn.progress import note, step
@@ -25,13 +26,15 @@ class Applied:
     """A series as commits in the cache's repository."""
 
     base: Base
+    start: str
+    """What the patches are applied to: the base, with the files that the series takes from another one if it does."""
     commits: tuple[str, ...]
     """One for each patch, in order."""
 
     @property
     def head(self) -> str:
-        """The commit with all patches; the base itself for an empty series."""
-        return self.commits[-1] if self.commits else self.base.commit
+        """The commit with all patches."""
+        return self.commits[-1] if self.commits else self.start
 
 
 @dataclass(frozen=True)
@@ -51,23 +54,26 @@ class Refusal:
 def apply_series(base: Base, series: Series) -> Applied:
     """Apply the patches with `git am`, each as a commit, once for every base and content of the series.
 
+    What is shared with another series comes first, as one commit.
+
     Offsets are tolerated. A patch whose context fits only in part is tried once more with a single line of context
     and then told. Commits are reproducible: the same base and patches give the same ids.
 
     Raises UserError naming the patch, the file and the hunk when one does not apply.
     """
+    start = add_shared(base.commit, series)
     if not series.patches:
-        return Applied(base, ())
-    key = sha256_bytes(json.dumps([_RECIPE, base.commit, series.patch_hashes()]).encode())[:32]
+        return Applied(base, start, ())
+    key = sha256_bytes(json.dumps([_RECIPE, start, series.patch_hashes()]).encode())[:32]
     mark = f"refs/popcorn/series/{key}"
     repository = linux_repository()
     head = resolve(repository, mark)
     if head is None:
         with repository_lock(), step(f"applying {len(series.patches)} patches to {base.version}"):
-            head = _am(repository, base.commit, series.patches)
+            head = _am(repository, start, series.patches)
             git("update-ref", mark, head, cwd=repository)
-    listed = output("rev-list", "--reverse", f"{base.commit}..{head}", cwd=repository).split()
-    return Applied(base, tuple(listed))
+    listed = output("rev-list", "--reverse", f"{start}..{head}", cwd=repository).split()
+    return Applied(base, start, tuple(listed))
 
 
 def first_refusal(said: str) -> Refusal | None:

@@ -12,11 +12,12 @@ from popcorn.build.apply import Applied, apply_series
 from popcorn.build.disk import need_free_space
 from popcorn.build.git import git, linux_repository, output, resolve
 from popcorn.build.series import Series, load_series
+from popcorn.build.shared import shared_files
 from popcorn.build.source import find_base
 from popcorn.build.workspace import WORKSPACE_BYTES
 from popcorn.errors import UserError
 from popcorn.files import write_atomic
-from popcorn.progress import step
+from popcorn.progress import note, step
 
 # Everything that a configuration or a version of git could change is spelled out.
 _FORMAT = (
@@ -46,6 +47,7 @@ class Refreshed:
 def checkout(directory: Path, series_name: str = "6.12", source: Path | None = None) -> Applied:
     """Make `directory`, which must not exist or be empty, a git work tree with one commit for each patch.
 
+    Before those comes one with the files that the series takes from another, if it does.
     The tree is the user's: it shares nothing with the cache that could vanish with it.
     Raises UserError when the directory is in use or the series does not apply.
     """
@@ -73,6 +75,8 @@ def checkout(directory: Path, series_name: str = "6.12", source: Path | None = N
         git("update-ref", "refs/popcorn/base", base.commit, cwd=directory)
         git("config", "popcorn.series", series.name, cwd=directory)
         git("config", "popcorn.base", base.commit, cwd=directory)
+        if applied.start != base.commit:
+            git("config", "popcorn.shared", applied.start, cwd=directory)
     return applied
 
 
@@ -91,7 +95,7 @@ def refresh(directory: Path) -> Refreshed:
     """Write the commits of a work tree made by `checkout` back as the series' patch files and its list.
 
     Only files whose content changes are written; with nothing changed, nothing is. Raises UserError for a tree that
-    was not made by `checkout`, has uncommitted changes, or holds merges.
+    was not made by `checkout`, has uncommitted changes, holds merges, or changed the files of another series.
     """
     directory = directory.resolve()
     if not directory.is_dir():
@@ -105,8 +109,9 @@ def refresh(directory: Path) -> Refreshed:
         )
     _refuse_unfinished(directory, base)
     series = load_series(name)
+    start = _start(directory, series, base)
     with tempfile.TemporaryDirectory(prefix="popcorn-refresh-") as scratch:
-        git(*_FORMAT, f"--output-directory={scratch}", f"{base}..HEAD", cwd=directory)
+        git(*_FORMAT, f"--output-directory={scratch}", f"{start}..HEAD", cwd=directory)
         made = {path.name: path.read_bytes() for path in sorted(Path(scratch).glob("*.patch"))}
     return _write(series, made)
 
@@ -130,6 +135,30 @@ def _refuse_unfinished(directory: Path, base: str) -> None:
     merges = output("rev-list", "--merges", f"{base}..HEAD", cwd=directory).split()
     if merges:
         raise UserError(f"commit {merges[0][:12]} is a merge; a series is a straight line", hint="rebase it away")
+
+
+def _start(directory: Path, series: Series, base: str) -> str:
+    """The commit on which the patches lie: the base, or the one with the files of another series."""
+    shared = git("config", "popcorn.shared", cwd=directory, check=False).stdout.strip()
+    if not shared or series.shared is None:
+        return base
+    first = output("rev-list", "--reverse", f"{base}..HEAD", cwd=directory).partition("\n")[0] or base
+    changed = output("diff", "--name-only", "--no-renames", shared, first, cwd=directory).splitlines()
+    if changed:
+        listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
+        raise UserError(
+            f"the first commit of {directory} does not hold the files of the series {series.shared.series} as they "
+            f"are there any more: {listed}",
+            hint=f"these files belong to the series {series.shared.series}: change them there, or by a commit of "
+            f"their own; put the first commit back with git rebase -i {base[:12]} (it was {shared[:12]})",
+        )
+    theirs = output("ls-tree", "-r", shared_files(series) or "", cwd=linux_repository())
+    if theirs != output("ls-tree", "-r", first, "--", *series.shared.paths, cwd=directory):
+        note(
+            f"the series {series.shared.series} has changed its files since this checkout; a new one "
+            "(`popcorn kernel checkout`) shows whether these patches fit"
+        )
+    return first
 
 
 def _write(series: Series, made: dict[str, bytes]) -> Refreshed:

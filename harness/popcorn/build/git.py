@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -124,6 +125,35 @@ def import_tree(repository: Path, entries: Iterable[TreeEntry], message: str) ->
     commit = output("rev-parse", mark, cwd=repository)
     git("update-ref", "-d", mark, cwd=repository)
     return commit
+
+
+class ScratchIndex:
+    """An index of its own in the repository, without a work tree; made by `scratch_index`."""
+
+    def __init__(self, repository: Path, file: Path) -> None:
+        self.repository = repository
+        self._env = {"GIT_INDEX_FILE": str(file)}
+
+    def git(self, *arguments: str | Path, input: bytes | str | None = None, check: bool = True) -> Completed:
+        """As `git`, on this index."""
+        return git(*arguments, cwd=self.repository, input=input, check=check, env=self._env)
+
+    def commit(self, message: str, *, parent: str | None) -> str:
+        """Commit what the index holds; the same content, message and parent always give the same commit."""
+        tree = self.git("write-tree").stdout.strip()
+        onto = ("-p", parent) if parent is not None else ()
+        dates = {"GIT_AUTHOR_DATE": f"@{_EPOCH}", "GIT_COMMITTER_DATE": f"@{_EPOCH}"}
+        done = git("commit-tree", tree, *onto, cwd=self.repository, input=message, env=dates)
+        return done.stdout.strip()
+
+
+@contextmanager
+def scratch_index(repository: Path, commit: str | None = None) -> Iterator[ScratchIndex]:
+    """An index that holds the tree of a commit, or nothing; gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="index-", dir=repository) as folder:
+        index = ScratchIndex(repository, Path(folder, "index"))
+        index.git("read-tree", commit if commit is not None else "--empty")
+        yield index
 
 
 def _environment() -> dict[str, str]:

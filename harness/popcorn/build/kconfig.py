@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configurations: fragments merged by the kernel's own scripts, then compared with what came out."""
+"""Configurations: fragments merged by what the kernel's tree has for it, then compared with what came out."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ FLAVOURS: dict[str, tuple[str, ...]] = {
     "debug": ("base.config", "popcorn.config", "debug.config"),
 }
 POPCORN_FRAGMENT = "popcorn.config"
+_MERGE = "scripts/kconfig/merge_config.sh"
+_TINY = "kernel/configs/tiny.config"
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,19 @@ class Unmet:
 def fragments(series: Series, flavour: str, *, popcorn: bool = True) -> list[Path]:
     """The fragments of a flavour, in the order they are merged; without `popcorn`, as for a kernel without the series.
 
-    Raises UserError for an unknown flavour or a fragment that is not there.
+    Raises UserError for a flavour that the series does not offer.
     """
-    if flavour not in FLAVOURS:
-        raise UserError(f"there is no flavour {flavour!r}", hint=f"flavours: {', '.join(FLAVOURS)}")
-    names = [name for name in FLAVOURS[flavour] if popcorn or name != POPCORN_FRAGMENT]
-    paths = [series.dir / "config" / name for name in names]
-    for path in paths:
-        if not path.is_file():
-            raise UserError(f"the configuration fragment {path} is not there")
-    return paths
+    if flavour not in flavours(series):
+        raise UserError(
+            f"the series {series.name} has no flavour {flavour!r}",
+            hint=f"flavours: {', '.join(flavours(series)) or 'none'}; their fragments are in {series.dir / 'config'}",
+        )
+    return [series.dir / "config" / name for name in FLAVOURS[flavour] if popcorn or name != POPCORN_FRAGMENT]
+
+
+def flavours(series: Series) -> list[str]:
+    """The flavours that a series offers: those whose fragments it has."""
+    return [name for name, files in FLAVOURS.items() if all((series.dir / "config" / file).is_file() for file in files)]
 
 
 def parse_fragment(text: str, name: str) -> list[Request]:
@@ -89,7 +94,7 @@ def requests_of(paths: Sequence[Path], *, popcorn: bool = True) -> list[Request]
 
 
 def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
-    """Write `.config`: tinyconfig with the requests merged in by merge_config.sh, completed by olddefconfig.
+    """Write `.config`: the smallest configuration that fulfils the requests.
 
     The file is left alone when it would not change, so that make sees nothing to do.
     Raises UserError naming each symbol that was not obtained.
@@ -98,17 +103,33 @@ def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
     trial = objects / ".config.popcorn"
     merged = objects / ".requests.popcorn"
     trial.unlink(missing_ok=True)
-    # The first make removes what an interrupted one left, going by the times of files: nothing is written before it.
-    kbuild.make(f"KCONFIG_CONFIG={trial}", "tinyconfig")
-    merged.write_text("".join(_line(request) for request in requests))
-    kbuild.script(kbuild.tree / "scripts/kconfig/merge_config.sh", "-m", "-O", objects, trial, merged, config=trial)
-    kbuild.make(f"KCONFIG_CONFIG={trial}", "olddefconfig")
+    if (kbuild.tree / _MERGE).is_file() and (kbuild.tree / _TINY).is_file():
+        _merge(kbuild, requests, trial, merged)
+    else:
+        _all_no(kbuild, requests, trial, merged)
     obtained = trial.read_text()
     if unmet := unmet_requests(requests, obtained):
         raise _not_obtained(unmet, kbuild.tree)
     final = objects / ".config"
     if not final.is_file() or final.read_text() != obtained:
         final.write_text(obtained)
+
+
+def _merge(kbuild: Kbuild, requests: Sequence[Request], trial: Path, merged: Path) -> None:
+    """Tinyconfig with the requests merged in by merge_config.sh, completed by olddefconfig."""
+    # The first make removes what an interrupted one left, going by the times of files: nothing is written before it.
+    kbuild.make(f"KCONFIG_CONFIG={trial}", "tinyconfig")
+    merged.write_text("".join(_line(request) for request in requests))
+    kbuild.script(kbuild.tree / _MERGE, "-m", "-O", kbuild.objects, trial, merged, config=trial)
+    kbuild.make(f"KCONFIG_CONFIG={trial}", "olddefconfig")
+
+
+def _all_no(kbuild: Kbuild, requests: Sequence[Request], trial: Path, merged: Path) -> None:
+    """Where the tree has neither: every symbol off that may be, but for the requests."""
+    # As above; and the first make also writes the object directory's Makefile.
+    kbuild.make(f"KCONFIG_CONFIG={trial}", "allnoconfig")
+    merged.write_text("".join(_line(request) for request in requests))
+    kbuild.make(f"KCONFIG_CONFIG={trial}", f"KCONFIG_ALLCONFIG={merged}", "allnoconfig")
 
 
 def _line(request: Request) -> str:

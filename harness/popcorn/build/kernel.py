@@ -10,10 +10,12 @@ from typing import Any
 
 from popcorn.build.apply import apply_series
 from popcorn.build.artifacts import KernelArtifact
+from popcorn.build.base import Base
 from popcorn.build.kbuild import Kbuild, toolchain
 from popcorn.build.kconfig import configure, fragments, requests_of
 from popcorn.build.series import Series, load_series
-from popcorn.build.source import Base, find_base
+from popcorn.build.shared import shared_content
+from popcorn.build.source import find_base
 from popcorn.build.store import get_or_build, load_manifest
 from popcorn.build.unpadded import write_unpadded
 from popcorn.build.workspace import workspace
@@ -45,10 +47,10 @@ def build_kernel(
     """Return the kernel of a series and flavour, building it when the store has none for these very inputs.
 
     Args:
-        source: a tree, tarball or linux-source .deb instead of Debian's package.
+        source: a tree, tarball or linux-source .deb instead of what the series names.
         rebuild: build although the store has it (the remedy for a corrupted entry).
-        update: look for a newer Debian package first.
-        popcorn: False for the base as it is, without the series.
+        update: look for a newer Debian package first; for kernel.org, take the release the series names.
+        popcorn: False for the base without the series, but for the patches that make it build at all.
         jobs: compilers at once; 0 for one a CPU.
 
     Raises UserError (unknown series or flavour, wrong source, a patch that does not apply, an option not obtained, a
@@ -67,13 +69,16 @@ def build_kernel(
 
 
 def _inputs(series: Series, flavour: str, base: Base, *, popcorn: bool) -> dict[str, Any]:
+    applied = series if popcorn else series.without_popcorn()
+    shared = shared_content(applied)
     return {
         "recipe": _RECIPE,
         "series": series.name,
         "flavour": flavour,
         "popcorn": popcorn,
         "base": {"version": base.version, "tree": base.tree},
-        "patches": series.patch_hashes() if popcorn else [],
+        **({"shared": shared} if shared else {}),
+        "patches": applied.patch_hashes(),
         "config": [[path.name, sha256_file(path)] for path in fragments(series, flavour, popcorn=popcorn)],
         "toolchain": toolchain(),
     }
@@ -81,7 +86,7 @@ def _inputs(series: Series, flavour: str, base: Base, *, popcorn: bool) -> dict[
 
 def _build(staging: Path, series: Series, flavour: str, base: Base, *, popcorn: bool, jobs: int, log: Path) -> None:
     requests = requests_of(fragments(series, flavour, popcorn=popcorn), popcorn=popcorn)
-    head = apply_series(base, series).head if popcorn else base.commit
+    head = apply_series(base, series if popcorn else series.without_popcorn()).head
     objects_name = flavour if popcorn else f"{flavour}-off"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from popcorn.build.basefile import KernelOrg, Shared, load_base_file
 from popcorn.dirs import source_root
 from popcorn.errors import UserError
 from popcorn.files import sha256_file
@@ -24,12 +24,22 @@ class Series:
     """Version and patch level every base must have, e.g. "6.12"."""
     tested: str
     """Version of the base that the series was last verified on, e.g. "6.12.117"."""
-    debian_package: str
+    debian_package: str | None = None
     """Debian's package that holds the base, e.g. "linux-source-6.12"."""
+    kernel_org: KernelOrg | None = None
+    """The release that is the base, where Debian has none."""
+    nr_base_patches: int = 0
+    """So many patches at the head of the series only make a current toolchain build the base."""
+    shared: Shared | None = None
+    """What it takes from another series, applied before the patches."""
 
     def patch_hashes(self) -> list[list[str]]:
         """[file name, sha256] of each patch, in order."""
         return [[patch.name, sha256_file(patch)] for patch in self.patches]
+
+    def without_popcorn(self) -> Series:
+        """What the base needs to be built at all: the patches for the toolchain, and nothing else."""
+        return replace(self, patches=self.patches[: self.nr_base_patches], shared=None)
 
 
 def series_names() -> list[str]:
@@ -43,26 +53,19 @@ def load_series(name: str, directory: Path | None = None) -> Series:
     if not (folder / "base.toml").is_file():
         known = ", ".join(series_names()) or "none"
         raise UserError(f"there is no series {name!r}", hint=f"series in {folder.parent}: {known}")
-    base = _load_base(folder / "base.toml")
+    base = load_base_file(folder / "base.toml")
+    patches = tuple(folder / patch for patch in patch_names(folder / "series"))
     return Series(
         name=name,
         dir=folder,
-        patches=tuple(folder / patch for patch in patch_names(folder / "series")),
-        version=base["version"],
-        tested=base["tested"],
-        debian_package=base["debian"],
+        patches=patches,
+        version=base.version,
+        tested=base.tested,
+        debian_package=base.debian,
+        kernel_org=base.kernel_org,
+        nr_base_patches=_nr_base_patches(folder, patches, base.builds_from),
+        shared=base.shared,
     )
-
-
-def _load_base(path: Path) -> dict[str, str]:
-    try:
-        table = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: {error}", hint="its keys are version, tested and debian") from error
-    for key in ("version", "tested", "debian"):
-        if not isinstance(table.get(key), str):
-            raise UserError(f'{path}: expected {key} = "…", found {table.get(key)!r}')
-    return {key: str(value) for key, value in table.items()}
 
 
 def patch_names(path: Path) -> list[str]:
@@ -85,3 +88,21 @@ def patch_names(path: Path) -> list[str]:
             )
         names.append(name)
     return names
+
+
+def unnumbered(patch: str) -> str:
+    """A patch's name without what moving it in the series changes: `0003-x86-y.patch` is `x86-y`."""
+    return re.sub(r"^\d+-", "", patch).removesuffix(".patch")
+
+
+def _nr_base_patches(folder: Path, patches: tuple[Path, ...], builds_from: str | None) -> int:
+    if builds_from is None:
+        return 0
+    names = [unnumbered(patch.name) for patch in patches]
+    if builds_from not in names:
+        raise UserError(
+            f"{folder / 'base.toml'}: builds_from names {builds_from!r}, which the series has not",
+            hint="it is the name, without number and .patch, of the first patch with which a current toolchain builds "
+            "the base",
+        )
+    return names.index(builds_from) + 1

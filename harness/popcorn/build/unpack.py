@@ -11,6 +11,7 @@ import stat
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -81,6 +82,13 @@ def tree_entries(tree: Path, files: list[tuple[str, os.stat_result]], told: Told
             yield TreeEntry(_mode(status.st_mode), name, path.read_bytes())
         if count % _TELL_EVERY == 0:
             told(f"{count} of {len(files)} files")
+
+
+@contextmanager
+def decompressed(path: Path) -> Iterator[IO[bytes]]:
+    """A file's content, whether it is compressed (xz, gzip, bzip2) or not."""
+    with path.open("rb") as stream:
+        yield _decompressed(stream)
 
 
 def _tar_entries(stream: IO[bytes], told: Told) -> Iterator[TreeEntry]:

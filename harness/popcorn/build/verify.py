@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from popcorn.build.apply import Applied, apply_series
+from popcorn.build.base import Base
 from popcorn.build.git import linux_repository, output
 from popcorn.build.kbuild import Kbuild, KernelBuildError, toolchain
 from popcorn.build.kconfig import Request, configure, fragments, requests_of
 from popcorn.build.lint import CHECKPATCH_IGNORED, Finding, added, checkpatch, sparse_findings
 from popcorn.build.objcompare import compare_builds
 from popcorn.build.series import Series, load_series
-from popcorn.build.source import Base, find_base
+from popcorn.build.source import find_base
 from popcorn.build.workspace import Workspace, workspace
 from popcorn.dirs import cache_dir
 from popcorn.errors import UserError
