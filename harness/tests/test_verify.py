@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from popcorn.build.checks import Check, Verification
 from popcorn.build.lint import Finding, added, checkpatch_findings, sparse_findings
 from popcorn.build.objcompare import compare_builds, first_difference
 from popcorn.build.series import load_series
-from popcorn.build.verify import Check, Verification, code_of, record_tested
+from popcorn.build.verify import code_of, record_tested
 
 CHECKPATCH = """\
 /x/0001-a.patch:45: WARNING:LINE_SPACING: Missing a blank line after declarations

@@ -84,9 +84,13 @@ class Kbuild:
     def _variables(self) -> list[str]:
         # The directory of the objects appears in assembler's debug information only, but there it does.
         prefix_map = f"-ffile-prefix-map={self.objects}=."
+        if not re.search(r"^\s*srctree := \.\.$", (self.tree / "Makefile").read_text(), re.MULTILINE):
+            # An older kernel, which names its sources by absolute paths; of two that fit, the last map counts.
+            prefix_map = f"-ffile-prefix-map={self.tree}=.. {prefix_map}"
         return [
             f"-j{self.jobs or len(os.sched_getaffinity(0))}",
             "ARCH=x86_64",
+            "CROSS_COMPILE=",
             f"CC={'ccache ' if shutil.which('ccache') else ''}gcc",
             f"LOCALVERSION={self.local_version}",
             f"KCFLAGS={prefix_map}",

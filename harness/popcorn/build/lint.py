@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""checkpatch and sparse: running them, and reading what they say."""
+"""checkpatch, sparse and the compiler's warnings: running the checkers, and reading what they say."""
 
 from __future__ import annotations
 
@@ -30,10 +30,14 @@ class Finding:
         return f"{self.file}:{self.line}: {self.said}" if self.line else f"{self.file}: {self.said}"
 
 
-def checkpatch(tree: Path, patch: Path) -> list[Finding]:
-    """What the tree's own `checkpatch.pl --strict` says about a patch, but for CHECKPATCH_IGNORED."""
+def checkpatch(script: Path, tree: Path, patch: Path) -> list[Finding]:
+    """What `checkpatch.pl --strict` says about a patch for a tree, but for CHECKPATCH_IGNORED.
+
+    Args:
+        script: the checkpatch.pl, which may be another tree's.
+    """
     done = run(
-        ["perl", tree / "scripts/checkpatch.pl", f"--root={tree}", "--strict", "--terse", "--show-types",
+        ["perl", script, f"--root={tree}", "--strict", "--terse", "--show-types",
          "--no-summary", "--color=never", f"--ignore={','.join(CHECKPATCH_IGNORED)}", patch],
         cwd=tree,
         env=environment(),
@@ -54,13 +58,27 @@ def checkpatch_findings(output: str) -> list[Finding]:
     return found
 
 
-def sparse_findings(log: str, files: Iterable[str]) -> list[Finding]:
-    """The complaints of sparse about some files (paths from the tree's root) in a make log."""
+def sparse_findings(log: str, files: Iterable[str], tree: Path | None = None) -> list[Finding]:
+    """The complaints of sparse about some files (paths from the tree's root) in a make log.
+
+    Args:
+        tree: where the sources are, for kernels that name them by absolute paths.
+    """
+    return _findings(log, r"(?:warning|error): .*", files, tree)
+
+
+def compiler_warnings(log: str, files: Iterable[str], tree: Path | None = None) -> list[Finding]:
+    """The compiler's warnings about some files; arguments as for `sparse_findings`."""
+    return _findings(log, r"warning: .*", files, tree)
+
+
+def _findings(log: str, said: str, files: Iterable[str], tree: Path | None) -> list[Finding]:
     wanted = set(files)
+    top = f"{tree}/" if tree is not None else ""
     found = []
     for line in log.splitlines():
-        if hit := re.match(r"(\S+?):(\d+):\d+: ((?:warning|error): .*)$", line):
-            file = re.sub(r"^(?:\./|\.\./)+", "", hit.group(1))
+        if hit := re.match(rf"(\S+?):(\d+):\d+: ({said})$", line):
+            file = re.sub(r"^(?:\./|\.\./)+", "", hit.group(1).removeprefix(top))
             if file in wanted:
                 found.append(Finding(file, int(hit.group(2)), hit.group(3)))
     return found

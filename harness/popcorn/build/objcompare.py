@@ -110,9 +110,25 @@ def _relocations(table: Any, sections: list[Any]) -> list[tuple[Any, ...]]:
 def _object_files(objects: Path) -> dict[str, Path]:
     # What lies in the directory may be of an earlier configuration; the archives name what was linked.
     names: list[str] = []
-    for archive in ("vmlinux.a", "lib/lib.a", "arch/x86/lib/lib.a"):
-        names += run(["ar", "t", archive], cwd=objects).stdout.split()
+    if (objects / "vmlinux.a").is_file():
+        for archive in ("vmlinux.a", "lib/lib.a", "arch/x86/lib/lib.a"):
+            names += run(["ar", "t", archive], cwd=objects).stdout.split()
+    else:
+        names = _linked(objects, "vmlinux")
     return {name: objects / name for name in names}
+
+
+def _linked(objects: Path, target: str) -> list[str]:
+    """What an older kernel linked to a file, by way of its built-in.o and lib.a; make keeps the commands."""
+    path = objects / target
+    command = path.with_name(f".{path.name}.cmd").read_text().splitlines()[0].partition(":=")[2]
+    names: list[str] = []
+    for word in command.split():
+        name = word.removesuffix(";")
+        if name == target or not name.endswith((".o", ".a")) or Path(name).name.startswith(".tmp_"):
+            continue
+        names += _linked(objects, name) if Path(name).name in ("built-in.o", "lib.a") else [name]
+    return names
 
 
 def _linker_script(path: Path) -> list[str]:

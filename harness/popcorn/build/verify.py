@@ -6,30 +6,37 @@ A check that passed is remembered under everything that decided it, so only what
 
 from __future__ import annotations
 
-import json
 import re
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from popcorn.build.apply import Applied, apply_series
 from popcorn.build.base import Base
+from popcorn.build.checkpatch import checkpatch_of, newest_base
+from popcorn.build.checks import Check, Checker, FailedError, Running, Verification
 from popcorn.build.git import linux_repository, output
 from popcorn.build.kbuild import Kbuild, KernelBuildError, toolchain
 from popcorn.build.kconfig import Request, configure, fragments, requests_of
-from popcorn.build.lint import CHECKPATCH_IGNORED, Finding, added, checkpatch, sparse_findings
+from popcorn.build.lint import (
+    CHECKPATCH_IGNORED,
+    Finding,
+    added,
+    checkpatch,
+    compiler_warnings,
+    sparse_findings,
+)
 from popcorn.build.objcompare import compare_builds
 from popcorn.build.series import Series, load_series
+from popcorn.build.shared import shared_content
 from popcorn.build.source import find_base
 from popcorn.build.workspace import Workspace, workspace
 from popcorn.dirs import cache_dir
 from popcorn.errors import UserError
 from popcorn.files import sha256_bytes, sha256_file, write_atomic
 from popcorn.process import require_program, run
-from popcorn.progress import Step, step
+from popcorn.progress import Step
 
 _RECIPE = 1
 _SHOWN_FINDINGS = 12
@@ -37,41 +44,8 @@ SPARSE_ONLY_NEW = "of a file that existed before, only what the series added cou
 OFF_COMPARED = (
     "every object of vmlinux, section by section, all bytes that reach memory and all relocations, and the linker "
     "script; not compared: names of local symbols, line numbers in bug tables (DEBUG_BUGVERBOSE off), the copy of the "
-    "configuration (IKCONFIG off)"
+    "configuration (IKCONFIG off); where WARN puts its line into the code (3.2), BUG is off too"
 )
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was checked."""
-
-    name: str
-    subject: str
-    """The patch, or the series."""
-    passed: bool
-    said: str
-    """What was found; for a pass, what it covers."""
-    elapsed_s: float
-    remembered: bool
-    """Whether the answer is an earlier run's."""
-
-
-@dataclass
-class Verification:
-    """All checks of one series on one base."""
-
-    series: str
-    base: str
-    tested: str
-    checks: list[Check] = field(default_factory=list)
-
-    @property
-    def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
-
-    def to_json(self) -> str:
-        """For --json."""
-        return json.dumps(asdict(self) | {"passed": self.passed}, indent=2)
 
 
 def verify(
@@ -97,7 +71,7 @@ def verify(
         require_program(program)
     series = load_series(series_name)
     base = find_base(series, source)
-    return _Verifier(series, base, fresh, jobs, told).run(quick=quick)
+    return _Verifier(series, base, newest_base(series, base), fresh, jobs, told).run(quick=quick)
 
 
 def record_tested(series: Series, version: str) -> bool:
@@ -117,87 +91,111 @@ def code_of(patch: Path) -> str:
     return sha256_bytes("".join(code).encode())
 
 
-class _Failed(Exception):
-    """A check's answer is no; the argument says why."""
-
-
 class _Verifier:
-    def __init__(self, series: Series, base: Base, fresh: bool, jobs: int, told: Callable[[Check], None]) -> None:
-        self.series, self.base, self.fresh, self.jobs, self.told = series, base, fresh, jobs, told
+    def __init__(
+        self, series: Series, base: Base, newest: Base, fresh: bool, jobs: int, told: Callable[[Check], None]
+    ) -> None:
+        self.series, self.base, self.newest, self.jobs = series, base, newest, jobs
         self.result = Verification(series.name, base.version, series.tested)
         config = fragments(series, "default")
         self.requests = requests_of(config)
-        self.decided_by: dict[str, Any] = {
+        self.bare = series.without_popcorn()
+        shared = shared_content(series)
+        decided_by = {
             "recipe": _RECIPE,
             "base": base.tree,
+            **({"shared": shared["tree"]} if shared else {}),
             "config": [sha256_file(path) for path in config],
             "toolchain": toolchain(),
         }
+        self.checker = Checker(self.result, decided_by, fresh, told)
 
     def run(self, *, quick: bool) -> Verification:
         """All checks, in the order in which a failure is cheapest to learn."""
         applied: Applied | None = None
-        with self._check("applies", "series") as check:
+        with self.checker.check("applies", "series") as check:
             try:
                 applied = apply_series(self.base, self.series)
             except UserError as error:
-                raise _Failed(str(error)) from error
+                raise FailedError(str(error)) from error
             check.covers(f"{len(self.series.patches)} patches on {self.base.version}")
         if applied is None:
             return self.result
+        # What the series is compared with: the base, with the patches without which it does not build.
+        self.before = apply_series(self.base, self.bare).head
         for patch in self.series.patches:
-            self._checkpatch(patch, applied)
-        last = len(applied.commits)
-        for count in range(last if quick else 1, last + 1):
+            self._checkpatch(patch)
+        last, first = len(applied.commits), max(1, self.series.nr_base_patches)
+        for count in range(last if quick else first, last + 1):
             self._prefix_builds(count, applied)
         if applied.commits:
             self._sparse(applied)
             self._off_is_off(applied)
         return self.result
 
-    def _checkpatch(self, patch: Path, applied: Applied) -> None:
-        def work(check: _Running) -> None:
-            with self._at(self.base.commit) as place:
-                if found := checkpatch(place.tree, patch):
-                    raise _Failed(_shown(found))
-            check.covers("--strict; ignored: " + "; ".join(f"{k} ({v})" for k, v in CHECKPATCH_IGNORED.items()))
+    def _checkpatch(self, patch: Path) -> None:
+        def work(check: Running) -> None:
+            with self._at(self.base.commit) as place, checkpatch_of(self.newest) as script:
+                if found := checkpatch(script, place.tree, patch):
+                    raise FailedError(_shown(found))
+            ignored = "; ".join(f"{k} ({v})" for k, v in CHECKPATCH_IGNORED.items())
+            check.covers(f"--strict, of Linux {self.newest.version}; ignored: {ignored}")
 
-        self._remembered("checkpatch", patch.name, {"patch": sha256_file(patch)}, work)
+        decided_by = {"patch": sha256_file(patch)}
+        if self.newest != self.base:
+            decided_by["checkpatch"] = self.newest.tree
+        self.checker.remembered("checkpatch", patch.name, decided_by, work)
 
     def _prefix_builds(self, count: int, applied: Applied) -> None:
-        def work(check: _Running) -> None:
+        def work(check: Running) -> None:
             commit = applied.commits[count - 1]
             whole = count == len(applied.commits)
             with self._at(commit) as place:
                 kbuild = self._kbuild(place, "default")
                 requests = self.requests if whole else _known_to(place.tree, self.requests)
                 self._make(kbuild, requests, check.step)
-                touched = _touched(self.base.commit, commit)
-                warnings = [w for w in kbuild.log.read_text().splitlines() if re.match(r"\S+:\d+:\d+: warning: ", w)]
-                if own := [w for w in warnings if re.sub(r"^(\.\./)+", "", w).partition(":")[0] in touched]:
-                    raise _Failed("the compiler warns:\n" + "\n".join(own[:_SHOWN_FINDINGS]))
-            check.covers("vmlinux and bzImage, no warnings in files of the series")
+                warnings = compiler_warnings(kbuild.log.read_text(), _touched(self.base.commit, commit), place.tree)
+            if warnings and (new := added(self._warnings_before(warnings, check.step), warnings)):
+                raise FailedError("the compiler warns:\n" + _shown(new))
+            check.covers(
+                "vmlinux and bzImage, no warnings in files of the series"
+                + (f" but for {len(warnings)} that the base has" if warnings else "")
+            )
 
         patches = [code_of(patch) for patch in self.series.patches[:count]]
-        self._remembered("builds", self.series.patches[count - 1].name, {"patches": patches}, work)
+        self.checker.remembered("builds", self.series.patches[count - 1].name, {"patches": patches}, work)
+
+    def _warnings_before(self, warnings: Sequence[Finding], progress: Step) -> list[Finding]:
+        """What the compiler says without the series about the files that it warns about with it."""
+        files = {finding.file for finding in warnings}
+        with self._at(self.before) as place:
+            kbuild = self._kbuild(place, "off-base")
+            self._make(kbuild, self._off_requests(place), progress, "vmlinux")
+            # A header's warnings show when a file that includes it is compiled, whichever that is.
+            objects = _existing([name.removesuffix(".c") + ".o" for name in files if name.endswith(".c")], kbuild)
+            for name in objects:
+                (kbuild.objects / name).unlink()
+            said = kbuild.make(*objects).stdout if objects else ""
+            return compiler_warnings(said, files, place.tree)
 
     def _sparse(self, applied: Applied) -> None:
-        def work(check: _Running) -> None:
+        def work(check: Running) -> None:
             touched = _touched(self.base.commit, applied.head)
             with self._at(applied.head) as place:
                 kbuild = self._kbuild(place, "default")
                 self._make(kbuild, self.requests, check.step)
                 targets = _objects_of(touched, kbuild.objects)
-                after = sparse_findings(self._sparse_log(kbuild, targets), touched)
-            with self._at(self.base.commit) as place:
+                after = sparse_findings(self._sparse_log(kbuild, targets), touched, place.tree)
+            with self._at(self.before) as place:
                 kbuild = self._kbuild(place, "off-base")
-                self._make(kbuild, self._off_requests(), check.step, "vmlinux")
-                before = sparse_findings(self._sparse_log(kbuild, _existing(targets, kbuild)), touched)
+                self._make(kbuild, self._off_requests(place), check.step, "vmlinux")
+                log = self._sparse_log(kbuild, _existing(targets, kbuild))
+                before = sparse_findings(log, touched, place.tree)
             if new := added(before, after):
-                raise _Failed(_shown(new))
+                raise FailedError(_shown(new))
             check.covers(f"{len(targets)} files; {SPARSE_ONLY_NEW} ({len(before)} before)")
 
-        self._remembered("sparse", "series", self._whole(), work)
+        self.checker.remembered("sparse", "series", self._whole(), work)
 
     def _sparse_log(self, kbuild: Kbuild, targets: Sequence[str]) -> str:
         if not targets:
@@ -206,9 +204,9 @@ class _Verifier:
         return kbuild.make(*targets, variables=["C=2", "CHECK=sparse"]).stdout
 
     def _off_is_off(self, applied: Applied) -> None:
-        def work(check: _Running) -> None:
-            requests = self._off_requests()
-            with self._at(self.base.commit) as place:
+        def work(check: Running) -> None:
+            with self._at(self.before) as place:
+                requests = self._off_requests(place)
                 kbuild = self._kbuild(place, "off-base")
                 self._make(kbuild, requests, check.step, "vmlinux")
                 base = kbuild.objects
@@ -218,7 +216,7 @@ class _Verifier:
                 self._make(kbuild, [*requests, off], check.step, "vmlinux")
                 compared = compare_builds(base, kbuild.objects)
             if compared.differing:
-                raise _Failed(
+                raise FailedError(
                     "with CONFIG_POPCORN=n these differ from the base:\n"
                     + "\n".join(compared.differing[:_SHOWN_FINDINGS])
                 )
@@ -227,15 +225,16 @@ class _Verifier:
                 f"compared: {OFF_COMPARED}"
             )
 
-        self._remembered("off means off", "series", self._whole(), work)
+        self.checker.remembered("off means off", "series", self._whole(), work)
 
-    def _off_requests(self) -> list[Request]:
+    def _off_requests(self, place: Workspace) -> list[Request]:
         """Without Popcorn, and without what copies line numbers and the configuration into objects."""
-        return [
-            *_without_popcorn(self.requests, "IKCONFIG", "IKCONFIG_PROC", "DEBUG_BUGVERBOSE"),
-            Request("IKCONFIG", "n", "verify"),
-            Request("DEBUG_BUGVERBOSE", "n", "verify"),
-        ]
+        off = ["IKCONFIG", "DEBUG_BUGVERBOSE"]
+        if "warn_slowpath_null" in (place.tree / "include/asm-generic/bug.h").read_text():
+            # An older kernel, whose WARN puts the line into the code and not into a table.
+            off.append("BUG")
+        requests = _without_popcorn(self.requests, "IKCONFIG_PROC", *off)
+        return [*requests, *(Request(symbol, "n", "verify") for symbol in off)]
 
     def _whole(self) -> dict[str, Any]:
         return {"patches": [code_of(patch) for patch in self.series.patches]}
@@ -256,51 +255,7 @@ class _Verifier:
             configure(kbuild, requests)
             kbuild.make(*(targets or ("vmlinux", "bzImage")), step=progress)
         except (KernelBuildError, UserError) as error:
-            raise _Failed(f"{error}\n{error.hint}") from error
-
-    def _remembered(
-        self, name: str, subject: str, decided_by: dict[str, Any], work: Callable[[_Running], None]
-    ) -> None:
-        key = sha256_bytes(json.dumps([self.decided_by, name, decided_by], sort_keys=True).encode())[:32]
-        path = cache_dir() / "verify" / f"{key}.json"
-        if not self.fresh and path.is_file():
-            earlier = json.loads(path.read_text())
-            self._ended(Check(name, subject, True, earlier["said"], earlier["elapsed_s"], True))
-            return
-        with self._check(name, subject) as check:
-            work(check)
-        done = self.result.checks[-1]
-        if done.passed:
-            write_atomic(path, json.dumps({"said": done.said, "elapsed_s": done.elapsed_s}) + "\n")
-
-    @contextmanager
-    def _check(self, name: str, subject: str) -> Iterator[_Running]:
-        began = time.monotonic()
-        passed, said = True, ""
-        with step(f"{name}: {subject}") as progress:
-            running = _Running(progress)
-            try:
-                yield running
-                said = running.said
-            except _Failed as failure:
-                passed, said = False, str(failure)
-        self._ended(Check(name, subject, passed, said, round(time.monotonic() - began, 1), False))
-
-    def _ended(self, check: Check) -> None:
-        self.result.checks.append(check)
-        self.told(check)
-
-
-class _Running:
-    """A check under way."""
-
-    def __init__(self, progress: Step) -> None:
-        self.step = progress
-        self.said = ""
-
-    def covers(self, said: str) -> None:
-        """What the pass means."""
-        self.said = said
+            raise FailedError(f"{error}\n{error.hint}") from error
 
 
 def _shown(found: Sequence[Finding]) -> str:

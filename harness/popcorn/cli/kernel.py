@@ -84,8 +84,9 @@ def verify(series: str, source: Path | None, quick: bool, fresh: bool, record: b
     objects are those of the base. What passed before and has not changed is not checked again.
     """
     from popcorn import hostpackages
+    from popcorn.build.checks import Check
     from popcorn.build.series import load_series
-    from popcorn.build.verify import Check, record_tested
+    from popcorn.build.verify import record_tested
     from popcorn.build.verify import verify as prove
     from popcorn.errors import CheckFailed
 
