@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from popcorn.build.artifacts import KexecArtifact
 from popcorn.image import build, build_image
-from popcorn.image.initrd import overlay, write_initrd
+from popcorn.image.initrd import Startable, overlay, write_initrd
 from popcorn.image.recipe import Role, images_folder, load_recipe
 
 
@@ -99,10 +98,29 @@ def test_no_two_parts_of_a_recipe_claim_the_same_path(role: Role) -> None:
     assert len(targets) == len(set(targets))
 
 
+def startable(folder: Path, image: Path, name: str = "/boot") -> Startable:
+    vmlinux = folder / "vmlinux"
+    vmlinux.write_bytes(b"a kernel")
+    return Startable(vmlinux, image, name)
+
+
+def test_a_primary_keeps_every_kernel_that_others_run(tmp_path: Path) -> None:
+    image = build_image("secondary").cpio
+    path = tmp_path / "initrd"
+    runs = [startable(tmp_path, image, "/boot/3.2"), startable(tmp_path, image, "/boot/6.12")]
+    write_initrd(path, build_image("primary"), {}, startable=runs)
+    kept = path.read_bytes()[build_image("primary").cpio.stat().st_size :]
+    for one in runs:
+        for name in (one.folder, one.vmlinux_path, one.initrd_path):
+            assert name.lstrip("/").encode() + b"\0" in kept
+
+
 def test_an_initrd_is_the_image_and_what_one_boot_adds(tmp_path: Path) -> None:
     primary, secondary = build_image("primary"), build_image("secondary")
     path = tmp_path / "initrd"
-    write_initrd(path, primary, {"/etc/popcorn/launch": (b"1\n", 0o644)}, secondary=secondary)
+    write_initrd(
+        path, primary, {"/etc/popcorn/launch": (b"1\n", 0o644)}, startable=[startable(tmp_path, secondary.cpio)]
+    )
     content = path.read_bytes()
     assert content.startswith(primary.cpio.read_bytes())
     assert secondary.cpio.read_bytes() in content
@@ -112,9 +130,9 @@ def test_an_initrd_is_the_image_and_what_one_boot_adds(tmp_path: Path) -> None:
 def test_a_secondary_finds_keys_after_an_image_of_any_length(tmp_path: Path) -> None:
     odd = tmp_path / "odd.cpio"
     odd.write_bytes(b"070701")
-    secondary = replace(build_image("secondary"), cpio=odd)
     path = tmp_path / "initrd"
-    write_initrd(path, build_image("primary"), {}, secondary=secondary, secondary_files={"/etc/key": (b"k", 0o600)})
+    runs = [startable(tmp_path, odd)]
+    write_initrd(path, build_image("primary"), {}, startable=runs, secondary_files={"/etc/key": (b"k", 0o600)})
     assert b"070701\0\0" + overlay({"/etc/key": (b"k", 0o600)}) in path.read_bytes()
 
 

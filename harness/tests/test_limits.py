@@ -41,3 +41,10 @@ def test_kernels_of_the_debug_flavour_get_its_parameters_last_and_others_none() 
     fitted = for_flavour(plan, "debug")
     assert fitted.primary.cmdline == f"{first.cmdline} percpu_alloc=embed"
     assert all(one.cmdline.endswith(" percpu_alloc=embed") for one in fitted.partitions)
+
+
+def test_secondaries_of_another_flavour_alone_get_its_parameters() -> None:
+    plan = make_plan(SMALL, "per-core")
+    fitted = for_flavour(plan, "default", "debug")
+    assert fitted.primary == plan.primary
+    assert all(one.cmdline.endswith(" percpu_alloc=embed") for one in fitted.secondaries)

@@ -96,6 +96,18 @@ def test_an_answer_that_is_not_verified_gives_no_time(done: Finished, status: st
     assert [(one.value, one.status) for one in npb.measurements(answer, "raw")] == [(None, status)]
 
 
+def test_every_kernel_of_a_mixed_machine_is_in_the_manifest_and_the_report(tmp_path: Path) -> None:
+    own = manifest().kernel
+    other = own.model_copy(update={"release": "3.2.0-popcorn", "series": "3.2", "base": "3.2.0", "key": "other"})
+    mixed = manifest().model_copy(update={"others": dict.fromkeys(range(1, 8), other)})
+    mixed.save(tmp_path)
+    assert read_manifest(tmp_path).others[7].release == "3.2.0-popcorn"
+    assert mixed.distinct_kernels() == [own, other]
+    page = render(mixed, _boot_results(), "a run")
+    assert "(6.12.0-popcorn, default; 3.2.0-popcorn, default)" in page
+    assert page.count("<code>other</code>") == 1
+
+
 def test_the_report_is_one_page_that_loads_nothing() -> None:
     page = render(manifest(), _boot_results(), "a run")
     assert "src=" not in page

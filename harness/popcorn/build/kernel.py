@@ -59,7 +59,7 @@ def build_kernel(
     chosen = load_series(series)
     fragments(chosen, flavour, popcorn=popcorn)  # a mistake in the name is told before anything is fetched
     base = find_base(chosen, source, update=update)
-    inputs = _inputs(chosen, flavour, base, popcorn=popcorn)
+    inputs = kernel_inputs(chosen, flavour, base, popcorn=popcorn)
 
     def build(staging: Path) -> None:
         _build(staging, chosen, flavour, base, popcorn=popcorn, jobs=jobs, log=_log_path(chosen, flavour))
@@ -68,7 +68,8 @@ def build_kernel(
     return _artifact(entry)
 
 
-def _inputs(series: Series, flavour: str, base: Base, *, popcorn: bool) -> dict[str, Any]:
+def kernel_inputs(series: Series, flavour: str, base: Base, *, popcorn: bool) -> dict[str, Any]:
+    """Everything that decides what a kernel is."""
     applied = series if popcorn else series.without_popcorn()
     shared = shared_content(applied)
     return {

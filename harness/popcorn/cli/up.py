@@ -15,6 +15,7 @@ from popcorn.cli.plan_options import chosen_plan, plan_options
 
 if TYPE_CHECKING:
     from popcorn.machine.arrival import KernelBoot
+    from popcorn.machine.boot import BootFiles
     from popcorn.machine.machine import Machine
 
 
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 @click.option("--series", default="6.12", show_default=True, help="Which kernel series.")
 @click.option("--flavour", default="default", show_default=True, help="default or debug.")
 @click.option(
-    "--source", type=click.Path(path_type=Path), metavar="TREE|TARBALL", help="Kernel source instead of Debian's."
+    "--source", type=click.Path(path_type=Path), metavar="TREE|TARBALL", help="Kernel source of --series, instead."
 )
+@click.option("--secondary-series", metavar="SERIES", help="What the secondaries run, instead.")
+@click.option("--secondary-flavour", metavar="FLAVOUR", help="Likewise.  [default: --flavour]")
 @click.option("--vmlinux", type=click.Path(path_type=Path), help="What the secondaries run, instead.")
 @click.option("--initrd", type=click.Path(path_type=Path), help="What the secondaries unpack, instead.")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
@@ -42,6 +45,8 @@ def up(
     series: str,
     flavour: str,
     source: Path | None,
+    secondary_series: str | None,
+    secondary_flavour: str | None,
     vmlinux: Path | None,
     initrd: Path | None,
     accel: Any,
@@ -66,14 +71,24 @@ def up(
     registry.require_free(name)
     plan = chosen_plan(**options)
     hostpackages.ensure("up")
-    from popcorn.machine.assemble import for_flavour, kernel_files
+    from popcorn.machine.assemble import Choice, for_flavour, kernel_files
     from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
 
     require_room_to_record(run_dir)
     warn_of_scarce_memory(plan, flavour)
-    plan = for_flavour(plan, flavour)
-    kernel, files = kernel_files(
-        plan, series=series, flavour=flavour, source=source, vmlinux=vmlinux, secondary_initrd=initrd
+    theirs = None
+    if secondary_series not in (None, series) or secondary_flavour not in (None, flavour):
+        other = secondary_series or series
+        theirs = Choice(other, secondary_flavour or flavour, source if other == series else None)
+    plan = for_flavour(plan, flavour, theirs.flavour if theirs else None)
+    _, files = kernel_files(
+        plan,
+        series=series,
+        flavour=flavour,
+        source=source,
+        secondaries=theirs,
+        vmlinux=vmlinux,
+        secondary_initrd=initrd,
     )
     with boot(
         plan,
@@ -88,12 +103,12 @@ def up(
     ) as machine:
         times = machine.boot_times() if machine.record.region_size and not no_wait else []
         if as_json:
-            click.echo(_as_json(machine, kernel.release, times))
+            click.echo(_as_json(machine, files, times))
         else:
-            _print(machine, kernel.release, times)
+            _print(machine, files, times)
 
 
-def _as_json(machine: Machine, release: str, times: list[KernelBoot]) -> str:
+def _as_json(machine: Machine, files: BootFiles, times: list[KernelBoot]) -> str:
     record = machine.record
     return json.dumps(
         {
@@ -101,7 +116,8 @@ def _as_json(machine: Machine, release: str, times: list[KernelBoot]) -> str:
             "machine": record.machine,
             "policy": record.policy,
             "accel": record.accel,
-            "release": release,
+            "release": files.kernels[machine.plan.primary.id].release,
+            "releases": {id: kernel.release for id, kernel in files.kernels.items()},
             "run_dir": record.run_dir,
             "kernels": [asdict(boot) for boot in times],
         },
@@ -109,10 +125,11 @@ def _as_json(machine: Machine, release: str, times: list[KernelBoot]) -> str:
     )
 
 
-def _print(machine: Machine, release: str, times: list[KernelBoot]) -> None:
+def _print(machine: Machine, files: BootFiles, times: list[KernelBoot]) -> None:
     record = machine.record
+    releases = " and ".join(dict.fromkeys(kernel.release for kernel in files.kernels.values()))
     click.echo(
-        f"{record.name}: {len(record.kernels)} kernel(s), {release}, on machine {record.machine} by {record.accel}; "
+        f"{record.name}: {len(record.kernels)} kernel(s), {releases}, on machine {record.machine} by {record.accel}; "
         f"recorded in {record.run_dir}"
     )
     ready = [boot.user_s for boot in times if boot.user_s is not None]

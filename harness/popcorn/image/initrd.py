@@ -8,15 +8,34 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from popcorn.build.artifacts import KernelArtifact
 from popcorn.image.build import ImageArtifact
-from popcorn.image.cpio import ALIGNMENT, regular, write_cpio
+from popcorn.image.cpio import ALIGNMENT, Tree, directory, regular, write_cpio
 
 Files = Mapping[str, tuple[bytes, int]]
 """Guest path to (content, permissions)."""
+
+
+@dataclass(frozen=True)
+class Startable:
+    """What the primary keeps to start kernels from; any of them may run it."""
+
+    vmlinux: Path
+    image: Path
+    """An initramfs."""
+    folder: str = "/boot"
+    """Where both are in the primary, as `vmlinux_path` and `initrd_path` tell."""
+
+    @property
+    def vmlinux_path(self) -> str:
+        return f"{self.folder}/vmlinux"
+
+    @property
+    def initrd_path(self) -> str:
+        return f"{self.folder}/secondary.cpio"
 
 
 def overlay(files: Files) -> bytes:
@@ -31,23 +50,22 @@ def write_initrd(
     primary: ImageArtifact,
     files: Files,
     *,
-    kernel: KernelArtifact | None = None,
-    secondary: ImageArtifact | None = None,
+    startable: Sequence[Startable] = (),
     secondary_files: Files | None = None,
 ) -> None:
     """Write the initrd that QEMU gives to the primary.
 
     Args:
         files: what this one boot adds: keys, /etc/popcorn/kernels/ID.conf, /etc/popcorn/launch.
-        kernel: what the secondaries run, put at /boot/vmlinux.
-        secondary: their image, put at /boot/secondary.cpio.
-        secondary_files: what this one boot adds to it: keys, names.
+        startable: what the secondaries run.
+        secondary_files: what this one boot adds to their images: keys, names.
     """
-    boot = {}
-    if kernel is not None:
-        boot["/boot/vmlinux"] = regular(kernel.vmlinux)
-    if secondary is not None:
-        boot["/boot/secondary.cpio"] = regular(_with_overlay(secondary.cpio, secondary_files or {}))
+    boot: Tree = {}
+    for one in startable:
+        if one.folder != "/boot":
+            boot[one.folder] = directory()
+        boot[one.vmlinux_path] = regular(one.vmlinux)
+        boot[one.initrd_path] = regular(_with_overlay(one.image, secondary_files or {}))
     with path.open("wb") as out:
         with primary.cpio.open("rb") as image:
             shutil.copyfileobj(image, out, 1 << 20)

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a plan to the files that QEMU boots: kernel, kexec and images are built if they are not there yet."""
+"""From a plan to the files that QEMU boots: kernels, kexec and images are built if they are not there yet."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.kernel import build_kernel
+from popcorn.errors import UserError
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
+from popcorn.machine.layout import load_layout
 from popcorn.machine.limits import require_room
 from popcorn.machine.orders import hosts_file, launch_files
 from popcorn.plan.model import Plan
@@ -20,10 +22,23 @@ from popcorn.plan.model import Plan
 _PARAMETERS = {"debug": "percpu_alloc=embed"}
 
 
-def for_flavour(plan: Plan, flavour: str) -> Plan:
-    """The plan with what kernels of a flavour need on their command lines."""
-    more = _PARAMETERS.get(flavour)
-    return plan.with_parameters(more) if more else plan
+@dataclass(frozen=True)
+class Choice:
+    """Which kernel a partition runs."""
+
+    series: str = "6.12"
+    flavour: str = "default"
+    source: Path | None = None
+    """A kernel tree or tarball instead of what the series names."""
+
+
+def for_flavour(plan: Plan, flavour: str, secondary_flavour: str | None = None) -> Plan:
+    """The plan with what kernels of a flavour need on their command lines; the secondaries' may be another."""
+    more = {
+        partition.id: _PARAMETERS.get(flavour if partition.is_primary else secondary_flavour or flavour, "")
+        for partition in plan.partitions
+    }
+    return plan.with_parameters(more) if any(more.values()) else plan
 
 
 def kernel_files(
@@ -32,45 +47,78 @@ def kernel_files(
     series: str = "6.12",
     flavour: str = "default",
     source: Path | None = None,
+    secondaries: Choice | None = None,
     vmlinux: Path | None = None,
     secondary_initrd: Path | None = None,
     more_files: Mapping[str, tuple[bytes, int]] | None = None,
 ) -> tuple[KernelArtifact, BootFiles]:
-    """What boots a plan.
+    """What boots a plan, and the kernel of its primary.
 
     Args:
-        source: a kernel tree or tarball instead of Debian's.
-        vmlinux: what the secondaries run instead of the series' kernel.
+        source: a kernel tree or tarball instead of what the series names.
+        secondaries: what the secondaries run, if not the same as the primary.
+        vmlinux: what they run instead of a kernel built here.
         secondary_initrd: what they unpack instead of the image layer's.
         more_files: further files for the primary: path, to content and mode.
 
     Raises:
-        UserError: a given file is not what it should be, or a kernel has too little memory for its flavour.
+        UserError: a given file is not what it should be, a kernel has too little memory for its flavour, or the
+            kernels do not agree on the memory that they share.
         PopcornError: something could not be built.
     """
     from popcorn.build.kexec import build_kexec
-    from popcorn.image import build_image, keys, write_initrd
+    from popcorn.image import Startable, build_image, keys, write_initrd
 
     if vmlinux is not None:
         check_vmlinux(vmlinux)
     if secondary_initrd is not None:
         check_initrd(secondary_initrd)
-    require_room(plan, flavour)
-    kernel = build_kernel(series=series, flavour=flavour, source=source)
+    own = Choice(series, flavour, source)
+    theirs = secondaries or own
+    require_room(plan, theirs.flavour)
+    kernel = _built(own)
+    other = kernel if theirs == own else _built(theirs)
+    require_one_contract([kernel, other])
     kexec = build_kexec()
     primary = build_image("primary", kernel=kernel, kexec=kexec)
-    secondary = build_image("secondary", kernel=kernel) if plan.secondaries else None
     check_bzimage(kernel.bzimage)
-    started = kernel if vmlinux is None else replace(kernel, vmlinux=vmlinux)
-    if secondary is not None and secondary_initrd is not None:
-        secondary = replace(secondary, cpio=secondary_initrd)
     everywhere = {**keys().guest_files(), **hosts_file(plan)}
-    files = {**launch_files(plan), **everywhere, **(more_files or {})}
+    startable: dict[int, Startable] = {}
+    if plan.secondaries:
+        image = secondary_initrd or build_image("secondary", kernel=other).cpio
+        started = Startable(vmlinux or other.vmlinux, image)
+        startable = dict.fromkeys((partition.id for partition in plan.secondaries), started)
+    files = {**launch_files(plan, startable), **everywhere, **(more_files or {})}
 
     def write(target: Path) -> None:
-        if secondary is None:
-            write_initrd(target, primary, files)
-        else:
-            write_initrd(target, primary, files, kernel=started, secondary=secondary, secondary_files=everywhere)
+        # Each once, however many run it.
+        write_initrd(
+            target, primary, files, startable=list(dict.fromkeys(startable.values())), secondary_files=everywhere
+        )
 
-    return kernel, BootFiles(kernel=kernel.bzimage, header=kernel.header, write_initrd=write)
+    kernels = {
+        partition.id: kernel if partition.is_primary else replace(other, vmlinux=vmlinux or other.vmlinux)
+        for partition in plan.partitions
+    }
+    return kernel, BootFiles(kernel=kernel.bzimage, header=kernel.header, write_initrd=write, kernels=kernels)
+
+
+def require_one_contract(kernels: Sequence[KernelArtifact]) -> None:
+    """Refuse kernels that do not agree on the memory that they share.
+
+    Raises:
+        UserError: naming two of them and their versions of popcorn.h.
+    """
+    versions = {kernel.release: load_layout(kernel.header).version for kernel in kernels if kernel.header is not None}
+    (first, version), *others = versions.items() or [("", 0)]
+    for release, other in others:
+        if other != version:
+            raise UserError(
+                f"kernels {first} and {release} do not agree on the memory that they share: popcorn.h has version "
+                f"{version} in the one and {other} in the other",
+                hint="build both from the same checkout; kernel-patches/README.md says how series share their sources",
+            )
+
+
+def _built(choice: Choice) -> KernelArtifact:
+    return build_kernel(series=choice.series, flavour=choice.flavour, source=choice.source)

@@ -11,10 +11,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.disk import full_disk_named
 from popcorn.dirs import runs_dir
 from popcorn.errors import HostError, MachineLostError, PopcornError, UserError
@@ -39,6 +40,8 @@ class BootFiles:
     header: Path | None
     write_initrd: Callable[[Path], None] | None = None
     """Writes this boot's initrd into a file."""
+    kernels: Mapping[int, KernelArtifact] = field(default_factory=dict)
+    """What each partition runs, by its id, as far as it was built here."""
 
 
 def up(

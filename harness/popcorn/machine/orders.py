@@ -4,16 +4,22 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 
 from popcorn import cpulist
+from popcorn.image.initrd import Startable
 from popcorn.plan.address import address_of
 from popcorn.plan.model import Partition, Plan
 
 
-def launch_files(plan: Plan) -> dict[str, tuple[bytes, int]]:
-    """What the primary needs to know about the others: one file a kernel, and the list of those to start at boot."""
+def launch_files(plan: Plan, startable: Mapping[int, Startable]) -> dict[str, tuple[bytes, int]]:
+    """What the primary needs to know about the others: one file a kernel, and the list of those to start at boot.
+
+    Args:
+        startable: what each secondary runs.
+    """
     files = {
-        f"/etc/popcorn/kernels/{partition.id}.conf": (_kernel_conf(partition).encode(), 0o644)
+        f"/etc/popcorn/kernels/{partition.id}.conf": (_kernel_conf(partition, startable[partition.id]).encode(), 0o644)
         for partition in plan.secondaries
     }
     ids = "".join(f"{partition.id}\n" for partition in plan.secondaries)
@@ -29,11 +35,13 @@ def hosts_file(plan: Plan) -> dict[str, tuple[bytes, int]]:
     return {"/etc/hosts": ("".join(f"{line}\n" for line in lines).encode(), 0o644)}
 
 
-def _kernel_conf(partition: Partition) -> str:
+def _kernel_conf(partition: Partition, runs: Startable) -> str:
     fields = {
         "ID": str(partition.id),
         "CPUS": cpulist.format(partition.cpus),
         "ADDRESS": ",".join(f"{window.start:#x}+{window.size:#x}" for window in partition.memory),
+        "VMLINUX": runs.vmlinux_path,
+        "INITRD": runs.initrd_path,
         "CMDLINE": partition.cmdline,
     }
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in fields.items())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -65,9 +66,12 @@ class Plan(_Model):
     def primary(self) -> Partition:
         return next(partition for partition in self.partitions if partition.is_primary)
 
-    def with_parameters(self, words: str) -> Plan:
-        """The plan with more words at the end of each kernel's command line."""
-        longer = [one.model_copy(update={"cmdline": f"{one.cmdline} {words}"}) for one in self.partitions]
+    def with_parameters(self, words: Mapping[int, str]) -> Plan:
+        """The plan with more words at the end of some kernels' command lines."""
+        longer = [
+            one.model_copy(update={"cmdline": f"{one.cmdline} {words[one.id]}"}) if words.get(one.id) else one
+            for one in self.partitions
+        ]
         # A copy would have what is cached as well.
         return Plan(machine=self.machine, policy=self.policy, region=self.region, partitions=tuple(longer))
 

@@ -104,6 +104,8 @@ def render(manifest: Manifest, results: Sequence[Measurement], title: str) -> st
     return environment.from_string(template).render(
         title=title,
         manifest=manifest,
+        kernels=[f"{kernel.release}, {kernel.flavour}" for kernel in manifest.distinct_kernels()],
+        ingredients=manifest.distinct_kernels(),
         plan_svg=Markup(_svg_element(to_svg(manifest.plan))),
         bench_tables=bench_tables(results),
         machine_rows=summed_up(results),

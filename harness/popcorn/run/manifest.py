@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -41,7 +41,7 @@ class Host(_Model):
 
 
 class Kernel(_Model):
-    """The kernel that all partitions booted."""
+    """A kernel that partitions booted."""
 
     release: str
     series: str
@@ -67,15 +67,29 @@ class Manifest(_Model):
     qemu: str
     accel: str
     kernel: Kernel
+    """The primary's, and that of all partitions that `others` does not name."""
+    others: dict[int, Kernel] = {}
+    """Other kernels, by the id of their partition."""
     plan: Plan
+
+    def distinct_kernels(self) -> list[Kernel]:
+        """Every kernel that was booted once, the primary's first."""
+        return list(dict.fromkeys([self.kernel, *self.others.values()]))
 
     def save(self, run_dir: Path) -> None:
         """Write it into the run's folder."""
         write_atomic(run_dir / MANIFEST_FILE, self.model_dump_json(indent=1) + "\n")
 
 
-def describe(plan: Plan, kernel: KernelArtifact, accel: str) -> Manifest:
-    """The manifest of a run that begins now."""
+def describe(
+    plan: Plan, kernel: KernelArtifact, accel: str, kernels: Mapping[int, KernelArtifact] | None = None
+) -> Manifest:
+    """The manifest of a run that begins now.
+
+    Args:
+        kernels: what each partition runs, where that is not `kernel`.
+    """
+    shown = {one.dir: _kernel(one) for one in (kernels or {}).values()}
     return Manifest(
         popcorn=__version__,
         commit=_commit(),
@@ -84,16 +98,8 @@ def describe(plan: Plan, kernel: KernelArtifact, accel: str) -> Manifest:
         host=_host(),
         qemu=".".join(map(str, qemu.host_version())),
         accel=accel,
-        kernel=Kernel(
-            release=kernel.release,
-            series=kernel.series,
-            flavour=kernel.flavour,
-            key=kernel.key,
-            base=str(kernel.manifest.get("inputs", {}).get("base", {}).get("version", "")),
-            config_sha256=sha256_file(kernel.config),
-            bzimage_sha256=sha256_file(kernel.bzimage),
-            vmlinux_sha256=sha256_file(kernel.vmlinux),
-        ),
+        kernel=_kernel(kernel),
+        others={id: shown[one.dir] for id, one in (kernels or {}).items() if one.dir != kernel.dir},
         plan=plan,
     )
 
@@ -114,6 +120,19 @@ def read_manifest(run_dir: Path) -> Manifest:
         ) from None
     except (OSError, ValidationError) as error:
         raise UserError(f"cannot read the manifest {path}: {str(error).splitlines()[0]}") from error
+
+
+def _kernel(kernel: KernelArtifact) -> Kernel:
+    return Kernel(
+        release=kernel.release,
+        series=kernel.series,
+        flavour=kernel.flavour,
+        key=kernel.key,
+        base=str(kernel.manifest.get("inputs", {}).get("base", {}).get("version", "")),
+        config_sha256=sha256_file(kernel.config),
+        bzimage_sha256=sha256_file(kernel.bzimage),
+        vmlinux_sha256=sha256_file(kernel.vmlinux),
+    )
 
 
 def _commit() -> str:

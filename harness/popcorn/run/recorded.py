@@ -50,7 +50,7 @@ def recorded_run(
     from popcorn.machine.arrival import await_kernels
 
     with start(plan, files, name=name, accel=accel, tied=True) as machine:
-        manifest = describe(plan, kernel, machine.record.accel)
+        manifest = describe(plan, kernel, machine.record.accel, files.kernels)
         manifest.save(machine.run_dir)
         with Results(machine.run_dir, purpose) as results:
             try:
