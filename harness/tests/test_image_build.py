@@ -92,10 +92,20 @@ def test_no_two_parts_of_a_recipe_claim_the_same_path(role: Role) -> None:
     targets = [
         *recipe.programs.values(),
         *recipe.links,
-        *(target for paths in recipe.packages.values() for target in paths.values()),
+        *(target for paths in recipe.for_kernel(None).packages.values() for target in paths.values()),
         *(path for path in (recipe.npb, recipe.kexec, recipe.dropbear) if path),
     ]
     assert len(targets) == len(set(targets))
+
+
+def test_what_translates_addresses_is_what_the_kernel_has_for_it() -> None:
+    recipe = load_recipe("primary")
+    new, old = recipe.for_kernel("\nCONFIG_NF_TABLES=y\n"), recipe.for_kernel("\n# CONFIG_NF_TABLES is not set\n")
+    assert "nftables" in new.packages
+    assert "iptables" not in new.packages
+    assert "iptables" in old.packages
+    assert "nftables" not in old.packages
+    assert recipe.for_kernel(None) == new
 
 
 def startable(folder: Path, image: Path, name: str = "/boot") -> Startable:

@@ -48,8 +48,8 @@ def download(url: str, target: Path, sha256: str) -> None:
         partial.rename(target)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         # HTTPError says more than its reason, its parent nothing but its reason.
-        plain = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
-        raise UnreachableError(f"{url} cannot be had: {error.reason if plain else error}") from error
+        reason = error.reason if type(error) is urllib.error.URLError else error
+        raise UnreachableError(f"{url} cannot be had: {reason}") from error
     finally:
         partial.unlink(missing_ok=True)
 

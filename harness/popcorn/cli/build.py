@@ -20,10 +20,10 @@ PARTS = ("kernel", "kexec", "images")
     "--source",
     type=click.Path(path_type=Path),
     metavar="TREE|TARBALL",
-    help="Kernel source to use instead of Debian's package.",
+    help="Kernel source, instead of Debian's package or kernel.org's release.",
 )
 @click.option("--rebuild", is_flag=True, help="Build even what the cache has; mends a corrupted entry.")
-@click.option("--update", is_flag=True, help="Look for newer sources at Debian first.")
+@click.option("--update", is_flag=True, help="Look for newer sources first.")
 @click.option("-j", "--jobs", default=0, metavar="N", help="Compilers at once; default: one a CPU.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was built as JSON.")
 def build(

@@ -15,7 +15,7 @@ _source_option = click.option(
     "--source",
     type=click.Path(path_type=Path),
     metavar="TREE|TARBALL",
-    help="Kernel source to use instead of Debian's package.",
+    help="Kernel source, instead of Debian's package or kernel.org's release.",
 )
 _series_option = click.option("--series", default="6.12", show_default=True, help="Which kernel series.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")

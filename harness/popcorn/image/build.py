@@ -49,12 +49,12 @@ def build_image(
 
     Args:
         kernel: the kernel it is for. All its drivers are built in, so that nothing of it goes into the image;
-            programs are compiled with its headers.
+            programs are compiled with its headers, and its configuration tells which tools are of use.
         kexec: what the primary starts other kernels with; without it, it starts none.
 
     Raises UserError for a broken recipe, HostError when a package or the compiler is missing.
     """
-    recipe = load_recipe(role)
+    recipe = load_recipe(role).for_kernel(kernel.config.read_text() if kernel is not None else None)
     debian = debian_files(recipe.packages)
     names = dict(recipe.programs)
     include = kernel.include if kernel is not None else None

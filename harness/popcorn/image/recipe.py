@@ -13,6 +13,7 @@ from popcorn.dirs import source_root
 from popcorn.errors import UserError
 
 Role = Literal["primary", "secondary"]
+Packages = dict[str, dict[str, str]]
 
 
 class Recipe(BaseModel):
@@ -33,10 +34,27 @@ class Recipe(BaseModel):
     """Where the sshd goes."""
     applets: bool
     """Whether each of busybox's names gets a link."""
-    packages: dict[str, dict[str, str]]
+    packages: Packages
     """Debian package to {path in it: path in the image}."""
+    configured: dict[str, Packages] = {}
+    """Kernel symbol (NF_TABLES) to what is added where the kernel is configured with it."""
+    unconfigured: dict[str, Packages] = {}
+    """The same, where it is not."""
     links: dict[str, str] = {}
     """Symbolic link to its target."""
+
+    def for_kernel(self, config: str | None) -> Recipe:
+        """The recipe for one kernel.
+
+        Args:
+            config: its .config; None for a kernel that is not known, and taken to have all.
+        """
+        packages = dict(self.packages)
+        for wanted, choices in ((True, self.configured), (False, self.unconfigured)):
+            for symbol, more in choices.items():
+                if wanted == (config is None or f"\nCONFIG_{symbol}=y\n" in config):
+                    packages |= more
+        return self.model_copy(update={"packages": packages, "configured": {}, "unconfigured": {}})
 
 
 def images_folder() -> Path:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from popcorn.build.artifacts import KernelArtifact
+from popcorn.build.kconfig import fragments
 from popcorn.build.kernel import build_kernel
+from popcorn.build.series import load_series
 from popcorn.errors import UserError
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
@@ -75,6 +77,8 @@ def kernel_files(
         check_initrd(secondary_initrd)
     own = Choice(series, flavour, source)
     theirs = secondaries or own
+    for choice in (own, theirs):
+        fragments(load_series(choice.series), choice.flavour)  # a mistake in a name, before anything else
     require_room(plan, theirs.flavour)
     kernel = _built(own)
     other = kernel if theirs == own else _built(theirs)
