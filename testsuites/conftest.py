@@ -7,7 +7,8 @@ A test says what it needs::
     def test_something(machine, kernels, kernel): ...
 
 Tests that need the same machine share one boot of it; a machine that a test broke is booted anew for the
-next one. ``scratch=True`` asks for one that tests may do harm to.
+next one. ``scratch=True`` asks for one that tests may do harm to. ``series=EVERY_SERIES`` runs a test once for each
+series of kernels; one whose source is not at hand is left out, with the reason.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from pathlib import Path
 
 import pytest
 
+from popcorn.build.series import load_series
+from popcorn.build.source import at_hand
 from popcorn.config import load_machine
 from popcorn.errors import PopcornError
 from popcorn.guest.finished import Finished
 from popcorn.guest.run import Via
-from popcorn.machine.assemble import for_flavour, kernel_files
+from popcorn.machine.assemble import Choice, for_flavour, kernel_files
 from popcorn.machine.boot import up
 from popcorn.machine.machine import Machine
 from popcorn.plan import make_plan
@@ -39,6 +42,26 @@ class Need:
     policy: str
     flavour: str
     scratch: bool
+    series: str
+
+
+EVERY_SERIES = ("6.12", "3.2")
+
+
+def source_of(series: str) -> Path | None:
+    """The source that the user names for a series' kernel, e.g. by POPCORN_SOURCE_3_2."""
+    named = os.environ.get(f"POPCORN_SOURCE_{series.replace('.', '_')}")
+    return Path(named) if named else None
+
+
+def lacking(series: str) -> str | None:
+    """Why a series cannot be tried here; None if it can. The default's base is fetched when it is not there."""
+    if series == Choice().series or source_of(series) is not None or at_hand(load_series(series)):
+        return None
+    return (
+        f"the source of Linux {series} is not at hand: `popcorn build kernel --series {series} --source TREE` "
+        f"keeps it, or POPCORN_SOURCE_{series.replace('.', '_')} names it"
+    )
 
 
 class Pool:
@@ -55,7 +78,7 @@ class Pool:
             self.close()
         if self._machine is None:
             plan = for_flavour(make_plan(load_machine(need.machine), need.policy), need.flavour)
-            _, files = kernel_files(plan, flavour=need.flavour)
+            _, files = kernel_files(plan, series=need.series, flavour=need.flavour, source=source_of(need.series))
             self._machine = up(plan, files, name=f"suite-{os.getpid()}", tied=True, run_dir=self._new_run_dir())
             self._need = need
         return self._machine
@@ -96,8 +119,18 @@ class Kernel:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "machine(name, policy, flavour, scratch): the machine that a test needs")
+    config.addinivalue_line("markers", "machine(name, policy, flavour, scratch, series): the machine a test needs")
     config.addinivalue_line("markers", "slow: takes minutes; run with POPCORN_SLOW=1")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    marker = metafunc.definition.get_closest_marker("machine")
+    series = marker.kwargs.get("series") if marker is not None else None
+    if isinstance(series, tuple):
+        metafunc.fixturenames.append("series")
+        reasons = {one: lacking(one) for one in series}
+        skip = {one: [pytest.mark.skip(reason=why)] if why else [] for one, why in reasons.items()}
+        metafunc.parametrize("series", [pytest.param(one, marks=skip[one], id=one) for one in series])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -117,6 +150,7 @@ def _need(item: pytest.Item) -> Need | None:
     if marker is None:
         return None
     options = {"policy": "per-core", "flavour": "default", "scratch": False, **marker.kwargs}
+    options["series"] = item.callspec.params["series"] if "series" in options else Choice().series
     return Need(marker.args[0] if marker.args else "small", **options)
 
 

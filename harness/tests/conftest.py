@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,21 @@ settings.register_profile("popcorn", deadline=None)
 settings.load_profile("popcorn")
 
 
+_USERS_CACHE = os.environ.get("POPCORN_CACHE")
+
+
 @pytest.fixture(autouse=True)
 def _private_dirs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     place: Path = tmp_path_factory.mktemp("popcorn")
     monkeypatch.setenv("POPCORN_CACHE", str(place / "cache"))
     monkeypatch.setenv("POPCORN_RUNS", str(place / "runs"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
+
+
+@pytest.fixture
+def users_cache(_private_dirs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache as the user has it, for kernel sources that may be in it."""
+    if _USERS_CACHE is None:
+        monkeypatch.delenv("POPCORN_CACHE")
+    else:
+        monkeypatch.setenv("POPCORN_CACHE", _USERS_CACHE)

@@ -3,9 +3,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from popcorn.build.kconfig import final_requests, fragments, parse_fragment, requests_of, unmet_requests
+from popcorn.build.kbuild import Kbuild
+from popcorn.build.kconfig import (
+    Request,
+    configure,
+    final_requests,
+    fragments,
+    parse_fragment,
+    requests_of,
+    unmet_requests,
+)
 from popcorn.build.series import load_series
 from popcorn.errors import UserError
 
@@ -57,9 +68,9 @@ def test_symbol_that_begins_like_another_is_not_confused_with_it() -> None:
     assert len(unmet_requests(parse_fragment("CONFIG_A=y\n", "a"), "CONFIG_A_LONG=y\n")) == 1
 
 
-@pytest.mark.parametrize("flavour", ["default", "debug"])
-def test_every_fragment_of_the_project_can_be_read(flavour: str) -> None:
-    assert requests_of(fragments(load_series("6.12"), flavour))
+@pytest.mark.parametrize(("series", "flavour"), [("6.12", "default"), ("6.12", "debug"), ("3.2", "default")])
+def test_every_fragment_of_the_project_can_be_read(series: str, flavour: str) -> None:
+    assert requests_of(fragments(load_series(series), flavour))
 
 
 def test_kernel_without_the_series_asks_for_none_of_its_symbols() -> None:
@@ -71,3 +82,55 @@ def test_unknown_flavour_lists_those_that_exist() -> None:
     with pytest.raises(UserError, match="no flavour 'fast'") as caught:
         fragments(load_series("6.12"), "fast")
     assert "default, debug" in caught.value.hint
+
+
+def test_flavour_that_a_series_does_not_offer_names_those_it_has() -> None:
+    with pytest.raises(UserError, match=r"the series 3\.2 has no flavour 'debug'") as caught:
+        fragments(load_series("3.2"), "debug")
+    assert caught.value.hint.startswith("flavours: default;")
+    assert caught.value.exit_status == 2
+
+
+# What each target does to the file that the kernel's own would write.
+_MAKEFILE = """\
+tinyconfig:
+	echo CONFIG_TINY=y >$(KCONFIG_CONFIG)
+olddefconfig:
+	sed -i /NONE/d $(KCONFIG_CONFIG)
+allnoconfig:
+	sed /NONE/d $(or $(KCONFIG_ALLCONFIG),/dev/null) >$(KCONFIG_CONFIG)
+"""
+_MERGE = '#!/bin/sh\n# -m -O objects trial merged\ncat "$5" >>"$4"\n'
+
+
+@pytest.fixture(params=["with merge_config.sh and tinyconfig", "with neither"])
+def kbuild(request: pytest.FixtureRequest, tmp_path: Path) -> Kbuild:
+    """A kernel tree that can be configured, by today's means or those of old."""
+    tree = tmp_path / "linux"
+    (tree / "obj").mkdir(parents=True)
+    (tree / "Makefile").write_text(_MAKEFILE)
+    if request.param != "with neither":
+        for name, text in (("scripts/kconfig/merge_config.sh", _MERGE), ("kernel/configs/tiny.config", "")):
+            (tree / name).parent.mkdir(parents=True)
+            (tree / name).write_text(text)
+            (tree / name).chmod(0o755)
+    return Kbuild(tree / "obj", tmp_path / "log")
+
+
+def test_every_kind_of_tree_is_configured_as_the_fragments_ask(kbuild: Kbuild) -> None:
+    configure(kbuild, [Request("A", "y", "f:1"), Request("B", "n", "f:2"), Request("C", "7", "f:3")])
+    config = (kbuild.objects / ".config").read_text()
+    assert "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=7\n" in config
+
+
+def test_in_every_kind_of_tree_what_is_not_obtained_is_an_error(kbuild: Kbuild) -> None:
+    with pytest.raises(UserError, match=r"CONFIG_NONE: wanted y, got n \(f:2; this kernel has no such symbol\)"):
+        configure(kbuild, [Request("A", "y", "f:1"), Request("NONE", "y", "f:2")])
+    assert not (kbuild.objects / ".config").exists()
+
+
+def test_a_configuration_that_did_not_change_is_left_alone(kbuild: Kbuild) -> None:
+    configure(kbuild, [Request("A", "y", "f:1")])
+    before = (kbuild.objects / ".config").stat().st_mtime_ns
+    configure(kbuild, [Request("A", "y", "f:1")])
+    assert (kbuild.objects / ".config").stat().st_mtime_ns == before

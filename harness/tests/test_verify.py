@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from popcorn.build import checkpatch
+from popcorn.build.base import Base
 from popcorn.build.checks import Check, Verification
-from popcorn.build.lint import Finding, added, checkpatch_findings, sparse_findings
+from popcorn.build.lint import Finding, added, checkpatch_findings, compiler_warnings, sparse_findings
 from popcorn.build.objcompare import compare_builds, first_difference
 from popcorn.build.series import load_series
 from popcorn.build.verify import code_of, record_tested
@@ -46,6 +48,23 @@ def test_sparse_counts_only_the_files_asked_for() -> None:
         "kernel/popcorn/region.c:10: warning: symbol 'x' was not declared. Should it be static?",
         "kernel/popcorn/region.c:12: error: incompatible types in comparison expression",
     ]
+
+
+def test_a_kernel_that_names_its_sources_by_absolute_paths_is_read_alike() -> None:
+    tree = Path("/cache/build/3.2")
+    log = f"{tree}/kernel/a.c:3:7: warning: odd\n../kernel/a.c:4:1: warning: odder\n{tree}/kernel/b.c:1:1: warning: x\n"
+    assert [str(one) for one in compiler_warnings(log, {"kernel/a.c"}, tree)] == [
+        "kernel/a.c:3: warning: odd",
+        "kernel/a.c:4: warning: odder",
+    ]
+
+
+def test_patches_of_an_old_kernel_are_checked_with_the_newest_checkpatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = Base("3.2.14", "there", "c", "t"), Base("6.12.117", "here", "d", "u")
+    monkeypatch.setattr(checkpatch, "find_base", lambda series: {"6.12": new}[series.name])
+    assert checkpatch.newest_base(load_series("3.2"), old) == new
+    assert checkpatch.newest_base(load_series("6.12"), new) == new
+    assert checkpatch.version_of("3.2") < checkpatch.version_of("3.14") < checkpatch.version_of("6.1")
 
 
 def test_finding_that_only_moved_is_not_new() -> None:
@@ -128,6 +147,30 @@ def built(directory: Path, value: int) -> Path:
     for archive, members in (("vmlinux.a", ["a.o"]), ("lib/lib.a", []), ("arch/x86/lib/lib.a", [])):
         subprocess.run(["ar", "rcST", archive, *members], cwd=directory, check=True)
     return directory
+
+
+def linked_as_of_old(directory: Path, value: int) -> Path:
+    """An object directory as the build of a kernel without vmlinux.a leaves it."""
+    built(directory, value)
+    for archive in ("vmlinux.a", "lib/lib.a", "arch/x86/lib/lib.a"):
+        (directory / archive).unlink()
+    compiled(directory, "lib/b", source("m", 1))
+    commands = {
+        ".vmlinux.cmd": "ld -o vmlinux -T arch/x86/kernel/vmlinux.lds built-in.o --start-group lib/lib.a .tmp_syms.o",
+        ".built-in.o.cmd": "ld -r -o built-in.o a.o",
+        "lib/.lib.a.cmd": "rm -f lib/lib.a; ar rcs lib/lib.a lib/b.o",
+    }
+    for name, command in commands.items():
+        (directory / name).write_text(f"cmd_x := {command}\n")
+    return directory
+
+
+def test_what_an_older_kernel_linked_is_found_by_its_commands(tmp_path: Path) -> None:
+    one = linked_as_of_old(tmp_path / "one", 1)
+    assert compare_builds(one, linked_as_of_old(tmp_path / "same", 1)).identical == 2
+    assert compare_builds(one, linked_as_of_old(tmp_path / "other", 2)).differing == [
+        "a.o: bytes of section .text differ"
+    ]
 
 
 def test_object_that_is_not_linked_does_not_count(tmp_path: Path) -> None:
