@@ -8,7 +8,8 @@ A test says what it needs::
 
 Tests that need the same machine share one boot of it; a machine that a test broke is booted anew for the
 next one. ``scratch=True`` asks for one that tests may do harm to. ``series=EVERY_SERIES`` runs a test once for each
-series of kernels; one whose source is not at hand is left out, with the reason.
+series of kernels, ``series=MIXED`` with secondaries of another than the primary; one whose source is not at hand is
+left out, with the reason.
 """
 
 from __future__ import annotations
@@ -43,9 +44,12 @@ class Need:
     flavour: str
     scratch: bool
     series: str
+    secondary_series: str
 
 
 EVERY_SERIES = ("6.12", "3.2")
+MIXED = ("6.12+3.2", "3.2+6.12")
+"""The primary's and the secondaries'."""
 
 
 def source_of(series: str) -> Path | None:
@@ -55,13 +59,17 @@ def source_of(series: str) -> Path | None:
 
 
 def lacking(series: str) -> str | None:
-    """Why a series cannot be tried here; None if it can. The default's base is fetched when it is not there."""
-    if series == Choice().series or source_of(series) is not None or at_hand(load_series(series)):
-        return None
-    return (
-        f"the source of Linux {series} is not at hand: `popcorn build kernel --series {series} --source TREE` "
-        f"keeps it, or POPCORN_SOURCE_{series.replace('.', '_')} names it"
-    )
+    """Why a series, or a mixture, cannot be tried here; None if it can.
+
+    The default's base is fetched when it is not there.
+    """
+    for one in series.split("+"):
+        if one != Choice().series and source_of(one) is None and not at_hand(load_series(one)):
+            return (
+                f"the source of Linux {one} is not at hand: `popcorn build kernel --series {one} --source TREE` "
+                f"keeps it, or POPCORN_SOURCE_{one.replace('.', '_')} names it"
+            )
+    return None
 
 
 class Pool:
@@ -78,7 +86,11 @@ class Pool:
             self.close()
         if self._machine is None:
             plan = for_flavour(make_plan(load_machine(need.machine), need.policy), need.flavour)
-            _, files = kernel_files(plan, series=need.series, flavour=need.flavour, source=source_of(need.series))
+            other = need.secondary_series
+            theirs = None if other == need.series else Choice(other, need.flavour, source_of(other))
+            _, files = kernel_files(
+                plan, series=need.series, flavour=need.flavour, source=source_of(need.series), secondaries=theirs
+            )
             self._machine = up(plan, files, name=f"suite-{os.getpid()}", tied=True, run_dir=self._new_run_dir())
             self._need = need
         return self._machine
@@ -151,6 +163,8 @@ def _need(item: pytest.Item) -> Need | None:
         return None
     options = {"policy": "per-core", "flavour": "default", "scratch": False, **marker.kwargs}
     options["series"] = item.callspec.params["series"] if "series" in options else Choice().series
+    options["series"], _, secondaries = options["series"].partition("+")
+    options["secondary_series"] = secondaries or options["series"]
     return Need(marker.args[0] if marker.args else "small", **options)
 
 
