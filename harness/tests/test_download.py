@@ -184,6 +184,13 @@ def test_where_the_source_cannot_be_had_one_sentence_says_what_to_do(server: Ser
     assert "404" in str(caught.value)
 
 
+@pytest.mark.usefixtures("release")
+def test_what_a_killed_command_had_downloaded_is_cleared_away() -> None:
+    (cache_dir() / "source" / "download-999999999").mkdir(parents=True)
+    find_base(load_series("3.2"))
+    assert leftovers() == []
+
+
 def test_nobody_listening_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(UnreachableError, match=r"http://127\.0\.0\.1:9/x cannot be had: .*refused"):
         download("http://127.0.0.1:9/x", tmp_path / "x", "0" * 64)

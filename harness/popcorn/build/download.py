@@ -49,6 +49,7 @@ def download(url: str, target: Path, sha256: str) -> None:
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         # HTTPError says more than its reason, its parent nothing but its reason.
         reason = error.reason if type(error) is urllib.error.URLError else error
+        reason = getattr(reason, "strerror", None) or reason
         raise UnreachableError(f"{url} cannot be had: {reason}") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.kconfig import fragments
 from popcorn.build.kernel import build_kernel
 from popcorn.build.series import load_series
+from popcorn.build.source import at_hand, find_base
 from popcorn.errors import UserError
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
@@ -80,6 +81,8 @@ def kernel_files(
     for choice in (own, theirs):
         fragments(load_series(choice.series), choice.flavour)  # a mistake in a name, before anything else
     require_room(plan, theirs.flavour)
+    if theirs != own and theirs.source is None and not at_hand(load_series(theirs.series)):
+        find_base(load_series(theirs.series))  # what cannot be had is told before the first kernel is built
     kernel = _built(own)
     other = kernel if theirs == own else _built(theirs)
     require_one_contract([kernel, other])
