@@ -14,7 +14,7 @@ from popcorn.errors import HostError, UserError
 from popcorn.guest.finished import Finished
 from popcorn.report.page import benchmarks, compare, render
 from popcorn.run import npb
-from popcorn.run.bootbench import SMP, Boot, compared_plans, order, ratios
+from popcorn.run.bootbench import SMP, Boot, by_series, compared_plans, order, ratios, record_comparison
 from popcorn.run.manifest import read_manifest
 from popcorn.run.results import RESULTS_FILE, Measurement, Results, read_results
 from popcorn.run.spread import figure, spread
@@ -174,6 +174,15 @@ def test_ratios_compare_boots_pair_by_pair() -> None:
         Boot("p", 8, 2, Path(), ()),
     ]
     assert ratios(boots, "p") == ([2.0, 4.0], [3.0, 1.0])
+
+
+def test_boots_of_several_series_are_told_apart(tmp_path: Path) -> None:
+    boots = [Boot(one, 2, 2, Path(), (), each) for one in (SMP, "p") for each in ("6.12", "3.2")]
+    assert {series: len(own) for series, own in by_series(boots).items()} == {"6.12": 2, "3.2": 2}
+    record_comparison(tmp_path, boots, "p")
+    metrics = [one.metric for one in read_results(tmp_path)]
+    assert "bench.3.2.p.wall" in metrics
+    assert metrics.count("bench.6.12.p/smp.cpu") == 1
 
 
 def test_spreads_have_the_digits_that_can_mean_something() -> None:

@@ -30,10 +30,12 @@ bench.add_command(network)
 @click.option("--machine", default="paper", show_default=True, metavar="M", help="paper, small, or a TOML file.")
 @click.option("--policy", default="per-core", show_default=True, metavar="P", help="What to compare with SMP Linux.")
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(min=1), help="Boots of each.")
-@click.option("--series", default="6.12", show_default=True, help="Which kernel series.")
+@click.option(
+    "--series", multiple=True, default=["6.12"], show_default=True, help="Which kernel series; several: by turns."
+)
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def boot(name: str, machine: str, policy: str, repeat: int, series: str, accel: Any, as_json: bool) -> None:
+def boot(name: str, machine: str, policy: str, repeat: int, series: tuple[str, ...], accel: Any, as_json: bool) -> None:
     """Boot SMP Linux and many kernels on the same machine, by turns.
 
     WALL is from the order to boot until every userspace was ready, CPU what QEMU
@@ -48,7 +50,7 @@ def boot(name: str, machine: str, policy: str, repeat: int, series: str, accel: 
     registry.require_free(name)
     described = load_machine(machine)
     hostpackages.ensure("up")
-    boots = list(measure_boots(described, policy, repeat, name=name, accel=accel, series=series))
+    boots = list(measure_boots(described, policy, repeat, name=name, accel=accel, series=list(dict.fromkeys(series))))
     last = [one for one in boots if one.policy == policy][-1]
     record_comparison(last.run_dir, boots, policy)
     path = write_report(last.run_dir)
@@ -62,12 +64,20 @@ def boot(name: str, machine: str, policy: str, repeat: int, series: str, accel: 
 
 def _print(boots: list[Boot], policy: str) -> None:
     from popcorn.cli.table import print_table
+    from popcorn.run.bootbench import by_series
+
+    rows = [[one.series, one.policy, f"{one.wall_s:.2f} s", f"{one.cpu_s:.2f} s"] for one in boots]
+    print_table(["SERIES", "POLICY", "WALL", "CPU"], rows, frozenset({"WALL", "CPU"}))
+    for series, own in by_series(boots).items():
+        click.echo(f"Linux {series}:")
+        _print_series(own, policy)
+
+
+def _print_series(boots: list[Boot], policy: str) -> None:
     from popcorn.run.bootbench import ratios
     from popcorn.run.measure import memory_of_secondaries, values
     from popcorn.run.spread import spread
 
-    rows = [[one.policy, f"{one.wall_s:.2f} s", f"{one.cpu_s:.2f} s"] for one in boots]
-    print_table(["POLICY", "WALL", "CPU"], rows, frozenset({"WALL", "CPU"}))
     walls, cpus = ratios(boots, policy)
     click.echo(f"{policy} / smp: wall {spread(walls)}, CPU {spread(cpus)}")
     last = [one for one in boots if one.policy == policy][-1]

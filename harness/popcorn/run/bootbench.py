@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long many kernels take to boot, against one SMP Linux on the same CPUs; both with the same kernel and QEMU."""
+"""How long many kernels take to boot, against one SMP Linux on the same CPUs; both with the same kernel and QEMU.
+
+Several series of kernels can be measured by turns, so that they can be compared with each other as well.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,7 @@ class Boot:
     cpu_s: float
     run_dir: Path
     measurements: tuple[Measurement, ...]
+    series: str = "6.12"
 
 
 def order(policy: str, repeat: int) -> list[str]:
@@ -45,20 +49,27 @@ def compared_plans(machine: Machine, policy: str) -> dict[str, Plan]:
 
 
 def measure_boots(
-    machine: Machine, policy: str, repeat: int, *, name: str, accel: AccelChoice = "auto", series: str = "6.12"
+    machine: Machine,
+    policy: str,
+    repeat: int,
+    *,
+    name: str,
+    accel: AccelChoice = "auto",
+    series: Sequence[str] = ("6.12",),
 ) -> Iterator[Boot]:
-    """Boot SMP Linux and a policy by turns. What is missing is built, and KVM is tried, before the first clock starts.
+    """Boot SMP Linux and a policy by turns, each with the kernels of some series.
 
-    Errors as for `recorded_run`.
+    What is missing is built, and KVM is tried, before the first clock starts. Errors as for `recorded_run`.
     """
     plans = compared_plans(machine, policy)
-    files = {one: kernel_files(plan, series=series) for one, plan in plans.items()}
+    files = {(one, each): kernel_files(plan, series=each) for each in series for one, plan in plans.items()}
     if accel == "auto":
         from popcorn.machine import kvm
 
-        accel = "kvm" if kvm.probe(files[SMP][1].kernel).usable else "tcg"
-    for one in order(policy, repeat):
-        kernel, boot_files = files[one]
+        usable = all(kvm.probe(files[SMP, each][1].kernel).usable for each in series)
+        accel = "kvm" if usable else "tcg"
+    for one, each in ((one, each) for one in order(policy, repeat) for each in series):
+        kernel, boot_files = files[one, each]
         ordered = time.time()
         with recorded_run(plans[one], kernel, boot_files, name=name, purpose="bench boot", accel=accel) as run:
             of_all = {found.metric: found.value for found in run.boot if found.kernel is None}
@@ -69,11 +80,12 @@ def measure_boots(
                 of_all["boot.cpu"] or 0.0,
                 run.machine.run_dir,
                 tuple(run.boot),
+                each,
             )
 
 
 def ratios(boots: Sequence[Boot], policy: str) -> tuple[list[float], list[float]]:
-    """Wall and CPU time of the policy as multiples of SMP Linux's, pair by pair."""
+    """Wall and CPU time of the policy as multiples of SMP Linux's, pair by pair; the boots are of one series."""
     smp = [boot for boot in boots if boot.policy == SMP]
     own = [boot for boot in boots if boot.policy == policy]
     pairs = list(zip(own, smp, strict=False))
@@ -82,13 +94,23 @@ def ratios(boots: Sequence[Boot], policy: str) -> tuple[list[float], list[float]
 
 def record_comparison(run_dir: Path, boots: Sequence[Boot], policy: str) -> None:
     """Write the comparison into the results of one of its runs, for the report."""
+    found = by_series(boots)
     with Results(run_dir, "bench boot: comparison") as results:
-        for boot in boots:
-            results.add(
-                Measurement(f"bench.{boot.policy}.wall", boot.wall_s, "s", raw=str(boot.run_dir)),
-                Measurement(f"bench.{boot.policy}.cpu", boot.cpu_s, "s", raw=str(boot.run_dir)),
-            )
-        for wall, cpu in zip(*ratios(boots, policy), strict=True):
-            results.add(
-                Measurement(f"bench.{policy}/smp.wall", wall, "x"), Measurement(f"bench.{policy}/smp.cpu", cpu, "x")
-            )
+        for series, own in found.items():
+            # The metrics of a single series are called as they always were.
+            bench = "bench" if len(found) == 1 else f"bench.{series}"
+            for boot in own:
+                results.add(
+                    Measurement(f"{bench}.{boot.policy}.wall", boot.wall_s, "s", raw=str(boot.run_dir)),
+                    Measurement(f"{bench}.{boot.policy}.cpu", boot.cpu_s, "s", raw=str(boot.run_dir)),
+                )
+            for wall, cpu in zip(*ratios(own, policy), strict=True):
+                results.add(
+                    Measurement(f"{bench}.{policy}/smp.wall", wall, "x"),
+                    Measurement(f"{bench}.{policy}/smp.cpu", cpu, "x"),
+                )
+
+
+def by_series(boots: Sequence[Boot]) -> dict[str, list[Boot]]:
+    """The boots of each series, in the order in which they were made."""
+    return {series: [one for one in boots if one.series == series] for series in dict.fromkeys(b.series for b in boots)}
