@@ -64,10 +64,14 @@ room() {
     read -r blocks block_size <<EOF
 $(stat -f -c "%a %S" "$folder" 2>/dev/null)
 EOF
+    memory=0
     while read -r key kib _; do
-        [ "$key" = MemAvailable: ] && break
+        case $key in
+            MemFree:) memory=$kib ;;  # all that Linux 3.2 tells
+            MemAvailable:) memory=$kib && break ;;
+        esac
     done </proc/meminfo
-    available=$((kib * 960)) free=$((${blocks:-0} * ${block_size:-0}))
+    available=$((memory * 960)) free=$((${blocks:-0} * ${block_size:-0}))
     if [ $free -gt 0 ] && [ $free -lt $available ]; then available=$free; fi
     echo $available
 }
