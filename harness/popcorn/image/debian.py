@@ -87,6 +87,8 @@ def _add_libraries(packages: _Packages, programs: list[tuple[Path, str]], root: 
     """Add the closure of DT_NEEDED over the programs and the libraries themselves."""
     todo = list(programs)
     done: set[str] = set()
+    # Libraries name the loader too, without a path: it goes where programs ask for it, whoever is looked at first.
+    loaders = {loader.rpartition("/")[2]: loader for program, _ in programs if (loader := needed_libraries(program)[0])}
     while todo:
         program, package = todo.pop()
         loader, names = needed_libraries(program)
@@ -96,8 +98,7 @@ def _add_libraries(packages: _Packages, programs: list[tuple[Path, str]], root: 
                 continue
             done.add(base)
             library, owner = packages.library(base, package)
-            # Only the loader is known by a path of its own.
-            _copy(library, root / (name if name == loader else f"{LIBRARY_FOLDER}/{name}").lstrip("/"))
+            _copy(library, root / loaders.get(base, f"{LIBRARY_FOLDER}/{base}").lstrip("/"))
             todo.append((library, owner))
 
 
