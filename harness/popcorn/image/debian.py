@@ -27,7 +27,7 @@ from popcorn.files import sha256_file
 from popcorn.process import run
 from popcorn.progress import step
 
-RULES = 1
+RULES = 2
 """Raised when the same packages would be turned into other files."""
 LIBRARY_FOLDER = "/lib/x86_64-linux-gnu"
 PACKAGES = "packages.json"
