@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from popcorn.build.lint import (
     added,
     checkpatch,
     compiler_warnings,
+    patched_files,
     sparse_findings,
 )
 from popcorn.build.objcompare import compare_builds
@@ -134,14 +136,20 @@ class _Verifier:
         return self.result
 
     def _checkpatch(self, patch: Path) -> None:
+        files = patched_files(patch.read_text())
+        wrong = [one for one in self.series.checkpatch_ignored if one.path in files]
+
         def work(check: Running) -> None:
             with self._at(self.base.commit) as place, checkpatch_of(self.newest) as script:
-                if found := checkpatch(script, place.tree, patch):
+                if found := checkpatch(script, place.tree, patch, wrong):
                     raise FailedError(_shown(found))
-            ignored = "; ".join(f"{k} ({v})" for k, v in CHECKPATCH_IGNORED.items())
-            check.covers(f"--strict, of Linux {self.newest.version}; ignored: {ignored}")
+            ignored = [f"{k} ({v})" for k, v in CHECKPATCH_IGNORED.items()]
+            ignored += [f"{one.finding} in {one.path} ({one.why})" for one in wrong]
+            check.covers(f"--strict, of Linux {self.newest.version}; ignored: {'; '.join(ignored)}")
 
-        decided_by = {"patch": sha256_file(patch)}
+        decided_by: dict[str, Any] = {"patch": sha256_file(patch)}
+        if wrong:
+            decided_by["ignored"] = [astuple(one) for one in wrong]
         if self.newest != self.base:
             decided_by["checkpatch"] = self.newest.tree
         self.checker.remembered("checkpatch", patch.name, decided_by, work)
