@@ -19,7 +19,7 @@ from popcorn.build.checkpatch import checkpatch_of, newest_base
 from popcorn.build.checks import Check, Checker, FailedError, Running, Verification
 from popcorn.build.git import linux_repository, output
 from popcorn.build.kbuild import Kbuild, KernelBuildError, toolchain
-from popcorn.build.kconfig import Request, configure, fragments, requests_of
+from popcorn.build.kconfig import Request, configure, fragments, known_to, requests_of
 from popcorn.build.lint import (
     CHECKPATCH_IGNORED,
     Finding,
@@ -37,7 +37,7 @@ from popcorn.build.workspace import Workspace, workspace
 from popcorn.dirs import cache_dir
 from popcorn.errors import UserError
 from popcorn.files import sha256_bytes, sha256_file, write_atomic
-from popcorn.process import require_program, run
+from popcorn.process import require_program
 from popcorn.progress import Step
 
 _RECIPE = 1
@@ -160,7 +160,7 @@ class _Verifier:
             whole = count == len(applied.commits)
             with self._at(commit) as place:
                 kbuild = self._kbuild(place, "default")
-                requests = self.requests if whole else _known_to(place.tree, self.requests)
+                requests = self.requests if whole else known_to(place.tree, self.requests)
                 self._make(kbuild, requests, check.step)
                 warnings = compiler_warnings(kbuild.log.read_text(), _touched(self.base.commit, commit), place.tree)
             if warnings and (new := added(self._warnings_before(warnings, check.step), warnings)):
@@ -290,10 +290,3 @@ def _existing(targets: Sequence[str], kbuild: Kbuild) -> list[str]:
 
 def _without_popcorn(requests: Sequence[Request], *others: str) -> list[Request]:
     return [r for r in requests if not r.symbol.startswith("POPCORN") and r.symbol not in others]
-
-
-def _known_to(tree: Path, requests: Sequence[Request]) -> list[Request]:
-    """Requests without those for Popcorn's symbols that a later patch of the series brings."""
-    text = run(["git", "grep", "-hE", r"^\s*(menu)?config POPCORN", "--", "*Kconfig*"], cwd=tree, check=False).stdout
-    known = set(re.findall(r"config\s+(\w+)", text))
-    return [r for r in requests if not r.symbol.startswith("POPCORN") or r.symbol in known]
