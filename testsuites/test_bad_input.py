@@ -94,7 +94,7 @@ def _no_initrd(place: Path) -> list[str]:
         ),
         pytest.param(_no_initrd, "no-such.cpio: No such file or directory", id="an initrd that is not there"),
         pytest.param([*_SMALL, "--series", "9.99"], "there is no series '9.99'", id="unknown series"),
-        pytest.param([*_SMALL, "--flavour", "spicy"], "there is no flavour 'spicy'", id="unknown flavour"),
+        pytest.param([*_SMALL, "--flavour", "spicy"], "the series 6.12 has no flavour 'spicy'", id="unknown flavour"),
     ],
 )
 def test_up_refuses(words: list[str] | Callable[[Path], list[str]], cause: str, private_dirs: Path) -> None:

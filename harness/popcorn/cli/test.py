@@ -7,12 +7,14 @@ import json
 import os
 import sys
 from pathlib import Path
+from threading import Thread
 
 import click
 
 from popcorn import dirs, hostpackages, junit
 from popcorn.errors import UserError
-from popcorn.process import run
+from popcorn.process import Completed, run
+from popcorn.progress import note
 
 SUITES = ("lint", "unit", "guest")
 
@@ -23,7 +25,8 @@ def test(arguments: tuple[str, ...]) -> None:
     """Run the tests, all of them unless suites are named.
 
     lint is format, lint and types; unit is what needs no machine; guest boots
-    machines. What follows goes to pytest. Results are in build/junit/.
+    machines, and unit runs beside it. What follows goes to pytest. Results
+    are in build/junit/.
     """
     root = dirs.source_root()
     if not (root / "tox.ini").is_file():
@@ -40,27 +43,63 @@ def test(arguments: tuple[str, ...]) -> None:
     reports.mkdir(parents=True, exist_ok=True)
     for suite in suites:
         (reports / f"{suite}.xml").unlink(missing_ok=True)
-    verdicts = reports.parent / "tox.json"
-    done = run(
-        [
-            *(sys.executable, "-m", "tox", "run", "-c", str(root / "tox.ini"), "-e", ",".join(suites)),
-            *("--workdir", str(root / "build" / "tox"), "--result-json", str(verdicts), "--", *pytest_arguments),
-        ],
-        cwd=root,
-        env={**os.environ, "POPCORN_PYTHON": sys.executable, "POPCORN_TOX_DEPS": "", "TOX_PARALLEL_NO_SPINNER": "1"},
-        inherit=True,
-        check=False,
-    )
-    _complete_reports(reports, suites, verdicts)
+    failed = _run(root, reports, suites, pytest_arguments)
     totals = junit.total(reports / f"{suite}.xml" for suite in suites)
-    if done.returncode == 130:
-        raise KeyboardInterrupt
-    failed = bool(done.returncode or totals.failed or totals.errors)
+    failed = bool(failed or totals.failed or totals.errors)
     if failed:
         click.echo(f"not all tests passed; the output above says why, and the reports are in {reports}")
     # The last thing said, so that whoever started this finds it where pytest would have put it.
     click.echo(totals.summary_line())
     sys.exit(1 if failed else 0)
+
+
+def _run(root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: tuple[str, ...]) -> bool:
+    """Run suites; whether anything failed. Guests leave a good part of the CPUs idle: unit tests get that."""
+    if not {"unit", "guest"} <= set(suites):
+        return _tox(root, reports, suites, pytest_arguments).returncode != 0
+    others = tuple(suite for suite in suites if suite not in ("unit", "guest"))
+    failed = bool(others) and _tox(root, reports, others, pytest_arguments).returncode != 0
+    log = reports.parent / "unit.log"
+    log.unlink(missing_ok=True)
+    note(f"unit runs beside guest, and writes to {log}")
+    unit: list[Completed] = []
+
+    def run_unit() -> None:
+        unit.append(_tox(root, reports, ("unit",), pytest_arguments, log))
+        note(f"\nunit: {junit.total([reports / 'unit.xml']).summary_line().strip(' =')}")
+
+    # A daemon: when this process is interrupted nobody waits for it, and what it runs ends with this process.
+    beside = Thread(target=run_unit, daemon=True)
+    beside.start()
+    failed |= _tox(root, reports, ("guest",), pytest_arguments).returncode != 0
+    beside.join()
+    if not unit or unit[0].returncode:
+        click.echo(log.read_text(errors="replace"))
+        return True
+    return failed
+
+
+def _tox(
+    root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: tuple[str, ...], log: Path | None = None
+) -> Completed:
+    """Run suites one after the other. With ``log`` their output goes there, and everybody else goes first."""
+    verdicts = reports.parent / f"tox-{'-'.join(suites)}.json"
+    politely = () if log is None else ("nice", "-n", "10")
+    done = run(
+        [
+            *(*politely, sys.executable, "-m", "tox", "run", "-c", str(root / "tox.ini"), "-e", ",".join(suites)),
+            *("--workdir", str(root / "build" / "tox"), "--result-json", str(verdicts), "--", *pytest_arguments),
+        ],
+        cwd=root,
+        env={**os.environ, "POPCORN_PYTHON": sys.executable, "POPCORN_TOX_DEPS": "", "TOX_PARALLEL_NO_SPINNER": "1"},
+        log=log,
+        inherit=log is None,
+        check=False,
+    )
+    _complete_reports(reports, suites, verdicts)
+    if done.returncode == 130:
+        raise KeyboardInterrupt
+    return done
 
 
 def _complete_reports(reports: Path, suites: tuple[str, ...], verdicts: Path) -> None:
