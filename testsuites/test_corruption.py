@@ -32,8 +32,9 @@ _TRAFFIC = (
     f"{_PEER}; while :; do popcorn-msg stream $peer -n 50 -l $((RANDOM % 5000)); popcorn-msg ping $peer -n 5 -t 1; "
     f"busybox ping -q -c 1 -W 1 -s $((RANDOM % 1400)) {_ADDRESS}; done"
 )
+# Whom the others do not know for a moment gets no answer to what it asks meanwhile: it asks again.
 _CHECK = (
-    f"{_PEER}; popcorn-msg stream $peer -n 20 -l 3000 || exit; "
+    f"{_PEER}; busybox timeout 5 popcorn-msg stream $peer -n 20 -l 3000 || exit; "
     f"busybox ping -q -c 2 -i 0.2 -W 2 {_ADDRESS} >/tmp/pinged || {{ echo frames to kernel $peer >&2; exit 1; }}"
 )
 
