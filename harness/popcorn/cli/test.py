@@ -10,11 +10,12 @@ from pathlib import Path
 from threading import Thread
 
 import click
+import psutil
 
 from popcorn import dirs, hostpackages, junit
 from popcorn.cli.build import build
 from popcorn.errors import UserError
-from popcorn.process import Completed, run
+from popcorn.process import Completed, kill_tree, run
 from popcorn.progress import note
 
 SUITES = ("lint", "unit", "guest")
@@ -71,11 +72,16 @@ def _run(root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: t
         unit.append(_tox(root, reports, ("unit",), pytest_arguments, log))
         note(f"\nunit: {junit.total([reports / 'unit.xml']).summary_line().strip(' =')}")
 
-    # A daemon: when this process is interrupted nobody waits for it, and what it runs ends with this process.
     beside = Thread(target=run_unit, daemon=True)
     beside.start()
-    failed |= _guest(root, reports, pytest_arguments)
-    beside.join()
+    try:
+        failed |= _guest(root, reports, pytest_arguments)
+        beside.join()
+    except BaseException:
+        # Nobody waits for the thread, and what it started has children of its own.
+        for child in psutil.Process().children():
+            kill_tree(child.pid)
+        raise
     if not unit or unit[0].returncode:
         click.echo(log.read_text(errors="replace") if log.is_file() else "unit could not begin")
         return True
