@@ -14,7 +14,7 @@ import psutil
 
 from popcorn import dirs, hostpackages, junit
 from popcorn.cli.build import build
-from popcorn.errors import UserError
+from popcorn.errors import PopcornError, UserError
 from popcorn.process import Completed, kill_tree, run
 from popcorn.progress import note
 
@@ -77,15 +77,28 @@ def _run(root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: t
     try:
         failed |= _guest(root, reports, pytest_arguments)
         beside.join()
+    except PopcornError:
+        # What does not build ends guest; the answer of unit is as good as before.
+        beside.join()
+        _unit_failed(reports, log, unit)
+        raise
     except BaseException:
         # Nobody waits for the thread, and what it started has children of its own.
         for child in psutil.Process().children():
             kill_tree(child.pid)
         raise
-    if not unit or unit[0].returncode:
-        click.echo(log.read_text(errors="replace") if log.is_file() else "unit could not begin")
-        return True
-    return failed
+    return _unit_failed(reports, log, unit) or failed
+
+
+def _unit_failed(reports: Path, log: Path, unit: list[Completed]) -> bool:
+    """Whether something failed in unit, which is shown then."""
+    report = reports / "unit.xml"
+    if not report.is_file():
+        junit.write(report, "unit", [junit.Case("start", "unit could not begin", passed=False, elapsed_s=0.0)])
+    if unit and not unit[0].returncode:
+        return False
+    click.echo(log.read_text(errors="replace") if log.is_file() else "unit could not begin")
+    return True
 
 
 def _guest(root: Path, reports: Path, pytest_arguments: tuple[str, ...]) -> bool:
