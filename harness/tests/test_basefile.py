@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from popcorn.build.basefile import load_base_file
+from popcorn.build.basefile import IgnoredFinding, load_base_file
 from popcorn.build.series import load_series
 from popcorn.errors import UserError
 
@@ -15,6 +15,12 @@ HEAD = 'version = "3.2"\ntested = "3.2.0"\n'
 HASH = "0" * 64
 FILES = f'[{{ name = "linux-3.2.tar.xz", sha256 = "{HASH}" }}, {{ name = "patch-3.2.14.bz2", sha256 = "{HASH}" }}]'
 RELEASE = f'[kernel_org]\nversion = "3.2.14"\nfiles = {FILES}\n'
+
+
+def ignored(**changed: str) -> str:
+    keys = {"finding": "SPACING", "path": "a.h", "why": "so"} | changed
+    table = ", ".join(f'{key} = "{value}"' for key, value in keys.items())
+    return f"checkpatch_ignored = [{{ {table} }}]\n"
 
 
 def written(folder: Path, text: str) -> Path:
@@ -28,6 +34,11 @@ def test_a_release_is_a_tarball_and_the_patches_on_it(tmp_path: Path) -> None:
     assert base.kernel_org is not None
     assert [file.name for file in base.kernel_org.files] == ["linux-3.2.tar.xz", "patch-3.2.14.bz2"]
     assert (base.debian, base.shared, base.builds_from) == (None, None, None)
+
+
+def test_a_finding_is_ignored_for_a_reason_in_a_file(tmp_path: Path) -> None:
+    base = load_base_file(written(tmp_path, HEAD + ignored() + RELEASE))
+    assert base.checkpatch_ignored == (IgnoredFinding("SPACING", "a.h", "so"),)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +61,10 @@ def test_a_release_is_a_tarball_and_the_patches_on_it(tmp_path: Path) -> None:
         (HEAD + RELEASE + '[shared]\nseries = "6.12"\npaths = ["/a"]\n', "'/a' is no path"),
         (HEAD + RELEASE + '[shared]\nseries = "6.12"\npaths = ["a/../b"]\n', r"'a/\.\./b' is no path"),
         (HEAD + RELEASE + '[shared]\nseries = "6.12"\npaths = ["a", "a/b"]\n', "a/b is in a, which is listed too"),
+        (HEAD + 'checkpatch_ignored = "X"\n' + RELEASE, r"expected checkpatch_ignored = \[.*\], found 'X'"),
+        (HEAD + ignored(why="") + RELEASE, r'expected checkpatch_ignored\.why = "…", found \'\''),
+        (HEAD + ignored(finding="CHECK:X") + RELEASE, "'CHECK:X' is no type of finding"),
+        (HEAD + ignored(line="3") + RELEASE, r"there is no key checkpatch_ignored\.line"),
     ],
 )
 def test_a_faulty_file_is_refused_with_the_key_that_is_wrong(tmp_path: Path, text: str, complaint: str) -> None:

@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from popcorn.build.git import git
 from popcorn.build.kbuild import Kbuild
 from popcorn.build.kconfig import (
     Request,
     configure,
     final_requests,
     fragments,
+    known_to,
     parse_fragment,
     requests_of,
     unmet_requests,
@@ -134,3 +136,22 @@ def test_a_configuration_that_did_not_change_is_left_alone(kbuild: Kbuild) -> No
     before = (kbuild.objects / ".config").stat().st_mtime_ns
     configure(kbuild, [Request("A", "y", "f:1")])
     assert (kbuild.objects / ".config").stat().st_mtime_ns == before
+
+
+def test_a_symbol_of_popcorn_is_known_once_its_file_is_sourced(tmp_path: Path) -> None:
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+        git("add", name, cwd=tmp_path)
+
+    def known() -> list[str]:
+        requests = [Request(name, "y", "f:1") for name in ("OTHER", "POPCORN", "POPCORN_USED", "POPCORN_LATER")]
+        return [request.symbol for request in known_to(tmp_path, requests)]
+
+    git("init", "--quiet", cwd=tmp_path)
+    write("Kconfig", 'source "arch/$(SRCARCH)/Kconfig"\n')
+    write("arch/x86/Kconfig", "config X86\nconfig POPCORN_USED\n")
+    write("kernel/popcorn/Kconfig", "menuconfig POPCORN\n")
+    assert known() == ["OTHER", "POPCORN_USED"]
+    write("arch/x86/Kconfig", 'config POPCORN_USED\nsource "kernel/popcorn/Kconfig"\n')
+    assert known() == ["OTHER", "POPCORN", "POPCORN_USED"]

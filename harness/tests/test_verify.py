@@ -11,8 +11,17 @@ import pytest
 
 from popcorn.build import checkpatch
 from popcorn.build.base import Base
+from popcorn.build.basefile import IgnoredFinding
 from popcorn.build.checks import Check, Verification
-from popcorn.build.lint import Finding, added, checkpatch_findings, compiler_warnings, sparse_findings
+from popcorn.build.lint import (
+    Finding,
+    added,
+    checkpatch_findings,
+    compiler_warnings,
+    not_ignored,
+    patched_files,
+    sparse_findings,
+)
 from popcorn.build.objcompare import compare_builds, first_difference
 from popcorn.build.series import load_series
 from popcorn.build.verify import code_of, record_tested
@@ -200,6 +209,20 @@ diff --git a/kernel/popcorn/peer.c b/kernel/popcorn/peer.c
 @@ -1 +1,2 @@
 +{code}
 """
+
+
+def test_finding_is_ignored_in_the_one_file_for_which_it_is_named() -> None:
+    patch = _PATCH.format(subject="s", text="t", code="c")
+    lines = patch.splitlines()
+    found = [
+        Finding("0001-a.patch", lines.index(line) + 1, f"CHECK:{kind}: x")
+        for line in ("Subject: [PATCH] popcorn: s", "+t", "+c")
+        for kind in ("SPACING", "CAMELCASE")
+    ]
+    assert patched_files(patch) == ["Documentation/popcorn.rst", "kernel/popcorn/peer.c"]
+    ignored = [IgnoredFinding("SPACING", "kernel/popcorn/peer.c", "so")]
+    assert not_ignored(found, patch, ignored) == [one for one in found if one != found[4]]
+    assert not_ignored(found, patch, []) == found
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a series' base.toml says: the kernel it is for, where that comes from, and what it takes from another series."""
+"""What a series' base.toml says: the kernel it is for, where that comes from, what it takes from another series."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from popcorn.errors import UserError
 
-_KEYS = ("version", "tested", "debian", "builds_from", "kernel_org", "shared")
+_KEYS = ("version", "tested", "debian", "builds_from", "checkpatch_ignored", "kernel_org", "shared")
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,17 @@ class Shared:
 
 
 @dataclass(frozen=True)
+class IgnoredFinding:
+    """What checkpatch says wrongly about a file."""
+
+    finding: str
+    """Its type, e.g. "MACRO_ARG_REUSE"."""
+    path: str
+    """The file, from the tree's root."""
+    why: str
+
+
+@dataclass(frozen=True)
 class BaseFile:
     """One base.toml. Either Debian or kernel.org has the base."""
 
@@ -51,6 +62,7 @@ class BaseFile:
     kernel_org: KernelOrg | None
     builds_from: str | None
     shared: Shared | None
+    checkpatch_ignored: tuple[IgnoredFinding, ...]
 
 
 def load_base_file(path: Path) -> BaseFile:
@@ -75,6 +87,7 @@ def load_base_file(path: Path) -> BaseFile:
         kernel_org=kernel_org,
         builds_from=_text(path, table, "builds_from") if "builds_from" in table else None,
         shared=_shared(path, _table(path, table, "shared")) if "shared" in table else None,
+        checkpatch_ignored=_checkpatch_ignored(path, table.get("checkpatch_ignored", [])),
     )
 
 
@@ -113,6 +126,25 @@ def _shared(path: Path, table: Mapping[str, Any]) -> Shared:
             if other is not one and (one == other or one.startswith(other + "/")):
                 raise UserError(f"{path}: shared.paths: {one} is in {other}, which is listed too")
     return Shared(_text(path, table, "series", "shared."), tuple(listed))
+
+
+def _checkpatch_ignored(path: Path, listed: object) -> tuple[IgnoredFinding, ...]:
+    where = "checkpatch_ignored."
+    if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
+        raise UserError(
+            f'{path}: expected checkpatch_ignored = [{{ finding = "…", path = "…", why = "…" }}, …], found {listed!r}'
+        )
+    ignored = []
+    for one in listed:
+        _known(path, one, ("finding", "path", "why"), where)
+        finding = _text(path, one, "finding", where)
+        if not re.fullmatch(r"[A-Z_]+", finding):
+            raise UserError(
+                f"{path}: {where}finding: {finding!r} is no type of finding",
+                hint="as `popcorn kernel verify` shows it, e.g. MACRO_ARG_REUSE",
+            )
+        ignored.append(IgnoredFinding(finding, _text(path, one, "path", where), _text(path, one, "why", where)))
+    return tuple(ignored)
 
 
 def _known(path: Path, table: Mapping[str, Any], keys: tuple[str, ...], where: str = "") -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from popcorn.build.kbuild import Kbuild
 from popcorn.build.series import Series
 from popcorn.errors import UserError
+from popcorn.process import run
 
 FLAVOURS: dict[str, tuple[str, ...]] = {
     "default": ("base.config", "popcorn.config"),
@@ -91,6 +92,20 @@ def requests_of(paths: Sequence[Path], *, popcorn: bool = True) -> list[Request]
     """All final requests of some fragments; without `popcorn`, those about Popcorn's own symbols left out."""
     parsed = [request for path in paths for request in parse_fragment(path.read_text(), path.name)]
     return [r for r in final_requests(parsed) if popcorn or not r.symbol.startswith("POPCORN")]
+
+
+def known_to(tree: Path, requests: Sequence[Request]) -> list[Request]:
+    """Requests without those for Popcorn's symbols that a later patch of the series brings.
+
+    A file that no other one sources counts as not there: shared files are in the tree before what makes use of them.
+    """
+    pattern = r"^[[:space:]]*(source[[:space:]]|(menu)?config POPCORN)"
+    found = run(["git", "grep", "-E", pattern, "--", "*Kconfig*"], cwd=tree, check=False).stdout
+    lines = [line.partition(":")[::2] for line in found.splitlines()]
+    sources = re.findall(r'source\s+"?([^"\n]+)', found)
+    sourced = {re.sub(r"\$\(?SRCARCH\)?", "x86", path.strip()) for path in sources}
+    known = {line.split()[1] for file, line in lines if "config POPCORN" in line and file in sourced}
+    return [r for r in requests if not r.symbol.startswith("POPCORN") or r.symbol in known]
 
 
 def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from popcorn.build.basefile import IgnoredFinding
 from popcorn.build.kbuild import environment
 from popcorn.process import run
 
@@ -30,11 +31,12 @@ class Finding:
         return f"{self.file}:{self.line}: {self.said}" if self.line else f"{self.file}: {self.said}"
 
 
-def checkpatch(script: Path, tree: Path, patch: Path) -> list[Finding]:
+def checkpatch(script: Path, tree: Path, patch: Path, ignored: Sequence[IgnoredFinding] = ()) -> list[Finding]:
     """What `checkpatch.pl --strict` says about a patch for a tree, but for CHECKPATCH_IGNORED.
 
     Args:
         script: the checkpatch.pl, which may be another tree's.
+        ignored: what does not count either.
     """
     done = run(
         ["perl", script, f"--root={tree}", "--strict", "--terse", "--show-types",
@@ -45,8 +47,25 @@ def checkpatch(script: Path, tree: Path, patch: Path) -> list[Finding]:
     )  # fmt: skip
     found = checkpatch_findings(done.stdout)
     if done.returncode != 0 and not found:
-        found = [Finding(patch.name, 0, (done.stdout + done.stderr).strip() or f"status {done.returncode}")]
-    return found
+        return [Finding(patch.name, 0, (done.stdout + done.stderr).strip() or f"status {done.returncode}")]
+    return not_ignored(found, patch.read_text(), ignored)
+
+
+def not_ignored(found: Iterable[Finding], patch: str, ignored: Iterable[IgnoredFinding]) -> list[Finding]:
+    """What checkpatch found in the text of a patch, without what is ignored in the file that it is about."""
+    wrong = {(one.finding, one.path) for one in ignored}
+    return [one for one in found if (one.said.split(":")[1], _file_at(patch, one.line)) not in wrong]
+
+
+def patched_files(patch: str) -> list[str]:
+    """The files that exist after the patch with this text and that it changes."""
+    return re.findall(r"^\+\+\+ b/(.+)$", patch, flags=re.MULTILINE)
+
+
+def _file_at(patch: str, line: int) -> str | None:
+    """The file that a line of a patch belongs to, lines counting from 1; None in the patch's message."""
+    before = patched_files("\n".join(patch.splitlines()[:line]))
+    return before[-1] if before else None
 
 
 def checkpatch_findings(output: str) -> list[Finding]:

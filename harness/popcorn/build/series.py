@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from popcorn.build.basefile import KernelOrg, Shared, load_base_file
+from popcorn.build.basefile import IgnoredFinding, KernelOrg, Shared, load_base_file
 from popcorn.dirs import source_root
 from popcorn.errors import UserError
 from popcorn.files import sha256_file
@@ -32,6 +32,8 @@ class Series:
     """So many patches at the head of the series only make a current toolchain build the base."""
     shared: Shared | None = None
     """What it takes from another series, applied before the patches."""
+    checkpatch_ignored: tuple[IgnoredFinding, ...] = ()
+    """Findings that do not count, each in one file."""
 
     def patch_hashes(self) -> list[list[str]]:
         """[file name, sha256] of each patch, in order."""
@@ -65,6 +67,7 @@ def load_series(name: str, directory: Path | None = None) -> Series:
         kernel_org=base.kernel_org,
         nr_base_patches=_nr_base_patches(folder, patches, base.builds_from),
         shared=base.shared,
+        checkpatch_ignored=base.checkpatch_ignored,
     )
 
 

@@ -104,6 +104,8 @@ def _download_folder(what: str) -> Iterator[Path]:
             shutil.rmtree(leftover, ignore_errors=True)
     need_free_space(cache_dir(), IMPORT_BYTES, f"fetching {what}")
     folder = cache_dir() / "source" / f"download-{os.getpid()}"
+    # Left by a predecessor with this very number, if it is there.
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         yield folder

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from popcorn.build.checkpatch import checkpatch_of, newest_base
 from popcorn.build.checks import Check, Checker, FailedError, Running, Verification
 from popcorn.build.git import linux_repository, output
 from popcorn.build.kbuild import Kbuild, KernelBuildError, toolchain
-from popcorn.build.kconfig import Request, configure, fragments, requests_of
+from popcorn.build.kconfig import Request, configure, fragments, known_to, requests_of
 from popcorn.build.lint import (
     CHECKPATCH_IGNORED,
     Finding,
     added,
     checkpatch,
     compiler_warnings,
+    patched_files,
     sparse_findings,
 )
 from popcorn.build.objcompare import compare_builds
@@ -35,7 +37,7 @@ from popcorn.build.workspace import Workspace, workspace
 from popcorn.dirs import cache_dir
 from popcorn.errors import UserError
 from popcorn.files import sha256_bytes, sha256_file, write_atomic
-from popcorn.process import require_program, run
+from popcorn.process import require_program
 from popcorn.progress import Step
 
 _RECIPE = 1
@@ -134,14 +136,20 @@ class _Verifier:
         return self.result
 
     def _checkpatch(self, patch: Path) -> None:
+        files = patched_files(patch.read_text())
+        wrong = [one for one in self.series.checkpatch_ignored if one.path in files]
+
         def work(check: Running) -> None:
             with self._at(self.base.commit) as place, checkpatch_of(self.newest) as script:
-                if found := checkpatch(script, place.tree, patch):
+                if found := checkpatch(script, place.tree, patch, wrong):
                     raise FailedError(_shown(found))
-            ignored = "; ".join(f"{k} ({v})" for k, v in CHECKPATCH_IGNORED.items())
-            check.covers(f"--strict, of Linux {self.newest.version}; ignored: {ignored}")
+            ignored = [f"{k} ({v})" for k, v in CHECKPATCH_IGNORED.items()]
+            ignored += [f"{one.finding} in {one.path} ({one.why})" for one in wrong]
+            check.covers(f"--strict, of Linux {self.newest.version}; ignored: {'; '.join(ignored)}")
 
-        decided_by = {"patch": sha256_file(patch)}
+        decided_by: dict[str, Any] = {"patch": sha256_file(patch)}
+        if wrong:
+            decided_by["ignored"] = [astuple(one) for one in wrong]
         if self.newest != self.base:
             decided_by["checkpatch"] = self.newest.tree
         self.checker.remembered("checkpatch", patch.name, decided_by, work)
@@ -152,7 +160,7 @@ class _Verifier:
             whole = count == len(applied.commits)
             with self._at(commit) as place:
                 kbuild = self._kbuild(place, "default")
-                requests = self.requests if whole else _known_to(place.tree, self.requests)
+                requests = self.requests if whole else known_to(place.tree, self.requests)
                 self._make(kbuild, requests, check.step)
                 warnings = compiler_warnings(kbuild.log.read_text(), _touched(self.base.commit, commit), place.tree)
             if warnings and (new := added(self._warnings_before(warnings, check.step), warnings)):
@@ -282,10 +290,3 @@ def _existing(targets: Sequence[str], kbuild: Kbuild) -> list[str]:
 
 def _without_popcorn(requests: Sequence[Request], *others: str) -> list[Request]:
     return [r for r in requests if not r.symbol.startswith("POPCORN") and r.symbol not in others]
-
-
-def _known_to(tree: Path, requests: Sequence[Request]) -> list[Request]:
-    """Requests without those for Popcorn's symbols that a later patch of the series brings."""
-    text = run(["git", "grep", "-hE", r"^\s*(menu)?config POPCORN", "--", "*Kconfig*"], cwd=tree, check=False).stdout
-    known = set(re.findall(r"config\s+(\w+)", text))
-    return [r for r in requests if not r.symbol.startswith("POPCORN") or r.symbol in known]

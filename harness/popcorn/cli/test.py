@@ -10,10 +10,12 @@ from pathlib import Path
 from threading import Thread
 
 import click
+import psutil
 
 from popcorn import dirs, hostpackages, junit
-from popcorn.errors import UserError
-from popcorn.process import Completed, run
+from popcorn.cli.build import build
+from popcorn.errors import PopcornError, UserError
+from popcorn.process import Completed, kill_tree, run
 from popcorn.progress import note
 
 SUITES = ("lint", "unit", "guest")
@@ -55,10 +57,12 @@ def test(arguments: tuple[str, ...]) -> None:
 
 def _run(root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: tuple[str, ...]) -> bool:
     """Run suites; whether anything failed. Guests leave a good part of the CPUs idle: unit tests get that."""
-    if not {"unit", "guest"} <= set(suites):
+    if "guest" not in suites:
         return _tox(root, reports, suites, pytest_arguments).returncode != 0
     others = tuple(suite for suite in suites if suite not in ("unit", "guest"))
     failed = bool(others) and _tox(root, reports, others, pytest_arguments).returncode != 0
+    if "unit" not in suites:
+        return _guest(root, reports, pytest_arguments) or failed
     log = reports.parent / "unit.log"
     log.unlink(missing_ok=True)
     note(f"unit runs beside guest, and writes to {log}")
@@ -68,15 +72,40 @@ def _run(root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: t
         unit.append(_tox(root, reports, ("unit",), pytest_arguments, log))
         note(f"\nunit: {junit.total([reports / 'unit.xml']).summary_line().strip(' =')}")
 
-    # A daemon: when this process is interrupted nobody waits for it, and what it runs ends with this process.
     beside = Thread(target=run_unit, daemon=True)
     beside.start()
-    failed |= _tox(root, reports, ("guest",), pytest_arguments).returncode != 0
-    beside.join()
-    if not unit or unit[0].returncode:
-        click.echo(log.read_text(errors="replace"))
-        return True
-    return failed
+    try:
+        failed |= _guest(root, reports, pytest_arguments)
+        beside.join()
+    except PopcornError:
+        # What does not build ends guest; the answer of unit is as good as before.
+        beside.join()
+        _unit_failed(reports, log, unit)
+        raise
+    except BaseException:
+        # Nobody waits for the thread, and what it started has children of its own.
+        for child in psutil.Process().children():
+            kill_tree(child.pid)
+        raise
+    return _unit_failed(reports, log, unit) or failed
+
+
+def _unit_failed(reports: Path, log: Path, unit: list[Completed]) -> bool:
+    """Whether something failed in unit, which is shown then."""
+    report = reports / "unit.xml"
+    if not report.is_file():
+        junit.write(report, "unit", [junit.Case("start", "unit could not begin", passed=False, elapsed_s=0.0)])
+    if unit and not unit[0].returncode:
+        return False
+    click.echo(log.read_text(errors="replace") if log.is_file() else "unit could not begin")
+    return True
+
+
+def _guest(root: Path, reports: Path, pytest_arguments: tuple[str, ...]) -> bool:
+    """Run the suites on machines; whether anything failed."""
+    # Here progress is seen, and what does not build is one error; a suite would build it in silence, again and again.
+    click.get_current_context().invoke(build)
+    return _tox(root, reports, ("guest",), pytest_arguments).returncode != 0
 
 
 def _tox(

@@ -73,7 +73,8 @@ def build_image(
         "rules": RULES,
         "recipe": recipe.model_dump(),
         "files": sha256_tree(files),
-        "debian": sha256_file(debian / PACKAGES),
+        # How the files were collected, and of which versions.
+        "debian": [debian.name, sha256_file(debian / PACKAGES)],
         # The store's keys of the programs stand for their content.
         "programs": {target: f"{path.parent.parent.name}/{path.parent.name}" for target, path in programs.items()},
     }
