@@ -220,7 +220,7 @@ def test_finding_is_ignored_in_the_one_file_for_which_it_is_named() -> None:
         for kind in ("SPACING", "CAMELCASE")
     ]
     assert patched_files(patch) == ["Documentation/popcorn.rst", "kernel/popcorn/peer.c"]
-    ignored = [IgnoredFinding("SPACING", "kernel/popcorn/peer.c", "so")]
+    ignored = [IgnoredFinding(finding="SPACING", path="kernel/popcorn/peer.c", why="so")]
     assert not_ignored(found, patch, ignored) == [one for one in found if one != found[4]]
     assert not_ignored(found, patch, []) == found
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,7 @@ class _Verifier:
 
         decided_by: dict[str, Any] = {"patch": sha256_file(patch)}
         if wrong:
-            decided_by["ignored"] = [astuple(one) for one in wrong]
+            decided_by["ignored"] = [[one.finding, one.path, one.why] for one in wrong]
         if self.newest != self.base:
             decided_by["checkpatch"] = self.newest.tree
         self.checker.remembered("checkpatch", patch.name, decided_by, work)

@@ -34,7 +34,7 @@ class Secondary(Ssh):
         trust: Trust,
         *,
         require_running: Callable[[], None],
-        is_down: Callable[[], bool] = lambda: False,
+        is_down: Callable[[], bool],
     ) -> None:
         """
         Args:
