@@ -187,7 +187,7 @@ def test_record_names_the_kernel_its_cpus_and_its_memory(kernel: Kernel) -> None
     assert struct.unpack_from("<QII", node) == (0, 0x504F5043, len(node) - 16)
     record = node[16:]
     magic, version, id = struct.unpack_from("<8sII", record)
-    assert (magic, version, id) == (b"PPCORN01", 1, 7)
+    assert (magic, version, id) == (b"PPCORN01", 2, 7)
     nr_cpus, nr_ranges = struct.unpack_from("<II", record, 60)
     assert (nr_cpus, nr_ranges) == (5, 2)
     assert struct.unpack_from("<QQQQ", record, 72) == (0x140000000, 64 * MIB, 0x40000000, 32 * MIB)

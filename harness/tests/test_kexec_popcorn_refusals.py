@@ -119,7 +119,7 @@ def test_command_line_may_have_2047_bytes_and_no_more(kernel: Kernel) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ((), "nothing to do: give --load, --exec or --unload"),
+        ((), "nothing to do: give --load, --exec, --unload or --stop"),
         (("--load", "--boot=5", "vmlinux"), "--address is missing"),
         (("--load", "--address=0x40000000", "vmlinux"), "--boot is missing: it gives the CPUs"),
         (("--load", "--address=0x40000000", "--boot=5"), "no kernel given"),
@@ -129,6 +129,7 @@ def test_command_line_may_have_2047_bytes_and_no_more(kernel: Kernel) -> None:
         (("--exec", "--boot=5", "vmlinux"), "go with --load only"),
         (("--unload", "--boot=5", "--dry-run"), "go with --load only"),
         (("--unload", "--load", "--boot=5"), "--unload does not go with --load or --exec"),
+        (("--stop", "--unload", "--boot=5"), "--stop does not go with --load, --exec or --unload"),
         (("--load", "--force"), "option --force does not go with --popcorn"),
         (("--load", "-xl"), "option -x does not go with --popcorn"),
         (("--load", "--boot"), "option --boot needs a value"),
