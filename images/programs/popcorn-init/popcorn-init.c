@@ -150,15 +150,19 @@ static void shut_down(int how)
 {
 	struct timespec grace = { GRACE_S, 0 };
 	sigset_t chld;
+	pid_t gone;
 
 	sigemptyset(&chld);
 	sigaddset(&chld, SIGCHLD);
 	kill(-1, SIGTERM);
+	/* A shell at a terminal ends when that is hung up. */
+	kill(-1, SIGHUP);
 	kill(-1, SIGCONT);
 	for (;;) {
-		while (waitpid(-1, NULL, WNOHANG) > 0)
+		while ((gone = waitpid(-1, NULL, WNOHANG)) > 0)
 			;
-		if (kill(-1, 0) && errno == ESRCH)
+		/* All processes descend from this one. */
+		if (gone < 0 && errno == ECHILD)
 			break;
 		if (sigtimedwait(&chld, NULL, &grace) < 0)
 			break;
