@@ -71,7 +71,7 @@ class Connections:
             raise GuestError(
                 f"kernel {id} has ended: {how}{f', {slot.reason}' if slot.reason else ''}",
                 hint=f"its console: `popcorn log {id} --name {machine.name}`; "
-                f"`popcorn exec --name {machine.name} 0 -- popcorn-launch {id}` starts it again",
+                f"`popcorn start {id} --name {machine.name}` starts it again",
             )
         return slot.generation
 

@@ -65,7 +65,7 @@ def write_initrd(
         if one.folder != "/boot":
             boot[one.folder] = directory()
         boot[one.vmlinux_path] = regular(one.vmlinux)
-        boot[one.initrd_path] = regular(_with_overlay(one.image, secondary_files or {}))
+        boot[one.initrd_path] = regular(with_overlay(one.image, secondary_files or {}))
     with path.open("wb") as out:
         with primary.cpio.open("rb") as image:
             shutil.copyfileobj(image, out, 1 << 20)
@@ -74,7 +74,8 @@ def write_initrd(
         out.write(overlay(files))
 
 
-def _with_overlay(image: Path, files: Files) -> bytes:
+def with_overlay(image: Path, files: Files) -> bytes:
+    """An image with a few more files."""
     content = image.read_bytes()
     # A user's own image may be compressed and of any length.
     return content + bytes(-len(content) % ALIGNMENT) + overlay(files)

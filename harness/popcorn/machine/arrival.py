@@ -76,12 +76,19 @@ class StallJudge:
         return not alive or now - self._words_at > self._stall_s * _BEATING_FACTOR
 
 
-def await_kernels(machine: Machine, ids: Iterable[int] | None = None, *, stall_s: float = DEFAULT_STALL_S) -> None:
+def await_kernels(
+    machine: Machine,
+    ids: Iterable[int] | None = None,
+    *,
+    stall_s: float = DEFAULT_STALL_S,
+    launched: bool = False,
+) -> None:
     """Wait until kernels have told that their userspace is ready.
 
     Args:
         ids: which; all of the plan if not given.
         stall_s: give up when none of them moved for so long.
+        launched: they were, so that what failed before does not count.
 
     Raises:
         GuestError: one got stuck, died or could not be launched.
@@ -103,7 +110,7 @@ def await_kernels(machine: Machine, ids: Iterable[int] | None = None, *, stall_s
                 return
             if not machine.alive():
                 raise machine.lost()
-            _raise_for_failures(machine, region, pending)
+            _raise_for_failures(machine, region, pending, launched)
             serial_size = _size(machine.run_dir / "serial.log")
             words = [(slot.state, slot.stage, slot.log_head) for slot in slots], serial_size
             if judge.stalled(words, [slot.heartbeat for slot in pending], time.monotonic()):
@@ -187,7 +194,7 @@ def _require_recorder(machine: Machine, trouble: str) -> None:
         )
 
 
-def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot]) -> None:
+def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot], launched: bool) -> None:
     serial = machine.run_dir / "serial.log"
     if panic := _PANIC.search(_tail(serial)):
         raise GuestError(
@@ -202,7 +209,7 @@ def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot
                 + _said(region, slot.id),
                 hint=f"its console: `popcorn log {slot.id} --name {machine.name}` ({machine.run_dir / 'console'})",
             )
-    waiting = {slot.id for slot in pending}
+    waiting = set() if launched else {slot.id for slot in pending}
     log = machine.run_dir / "console" / "0.log"
     for id, cause in _LAUNCH_FAILURE.findall(_tail(log, 1 << 16)):
         if int(id) in waiting:

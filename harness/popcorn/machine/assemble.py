@@ -13,6 +13,7 @@ from popcorn.build.kernel import build_kernel
 from popcorn.build.series import load_series
 from popcorn.build.source import at_hand, find_base
 from popcorn.errors import UserError
+from popcorn.image.initrd import Files
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
 from popcorn.machine.layout import load_layout
@@ -108,6 +109,52 @@ def kernel_files(
         for partition in plan.partitions
     }
     return kernel, BootFiles(kernel=kernel.bzimage, header=kernel.header, write_initrd=write, kernels=kernels)
+
+
+def replacement(
+    plan: Plan, choice: Choice | None, header: Path, *, vmlinux: Path | None = None, initrd: Path | None = None
+) -> tuple[Path | None, Path | None, Files]:
+    """What a kernel is started from on a machine that is up: vmlinux, initramfs, and what is added to that.
+
+    Args:
+        choice: a kernel that is built if it is not there; None for files alone.
+        header: the ``popcorn.h`` of the machine.
+        vmlinux: instead of the choice's.
+        initrd: likewise.
+
+    Raises:
+        UserError: a file is not what it should be, or the kernel does not agree on the memory that is shared.
+        PopcornError: something could not be built.
+    """
+    from popcorn.image import build_image, keys
+
+    if vmlinux is not None:
+        check_vmlinux(vmlinux)
+    if initrd is not None:
+        check_initrd(initrd)
+    if choice is not None:
+        fragments(load_series(choice.series), choice.flavour)
+        kernel = _built(choice)
+        require_contract_of(kernel, header)
+        vmlinux = vmlinux or kernel.vmlinux
+        initrd = initrd or build_image("secondary", kernel=kernel).cpio
+    return vmlinux, initrd, {**keys().guest_files(), **hosts_file(plan)}
+
+
+def require_contract_of(kernel: KernelArtifact, header: Path) -> None:
+    """Refuse a kernel that does not agree with those of a machine on the memory that they share.
+
+    Raises:
+        UserError: naming both versions of popcorn.h.
+    """
+    theirs = load_layout(header).version
+    own = load_layout(kernel.header).version if kernel.header is not None else None
+    if own != theirs:
+        raise UserError(
+            f"{kernel.release} and the machine's kernels do not agree on the memory that they share: popcorn.h has "
+            f"version {own} in the one and {theirs} in the others",
+            hint="boot the machine anew with what is built now",
+        )
 
 
 def require_one_contract(kernels: Sequence[KernelArtifact]) -> None:

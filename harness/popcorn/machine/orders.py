@@ -44,4 +44,14 @@ def _kernel_conf(partition: Partition, runs: Startable) -> str:
         "INITRD": runs.initrd_path,
         "CMDLINE": partition.cmdline,
     }
+    return format_conf(fields)
+
+
+def parse_conf(text: str) -> dict[str, str]:
+    """The fields of a kernel's orders, which a shell reads as well."""
+    return dict(word.split("=", 1) for word in shlex.split(text, comments=True))
+
+
+def format_conf(fields: Mapping[str, str]) -> str:
+    """The other way round."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in fields.items())

@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels of a running machine come and go: started, stopped in good order, or by force."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from popcorn import cpulist, progress
+from popcorn.errors import GuestError, UserError
+from popcorn.guest.copy import fetch_file, send_file
+from popcorn.guest.ssh import Ssh
+from popcorn.image.initrd import Files, with_overlay
+from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels
+from popcorn.machine.layout import Slot
+from popcorn.machine.machine import Machine
+from popcorn.machine.orders import format_conf, parse_conf
+
+_CONF = "/etc/popcorn/kernels"
+_TOOLS = ("/sbin/kexec", "/sbin/popcorn-launch")
+_TOOLS_FOLDER = "/tmp/popcorn-tools"
+_LOOK_S = 0.05
+# By the primary's heart, which beats once in a second of the machine's time, however slow the host is.
+_PATIENCE_BEATS = 30
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a kernel shall run for one life in place of what the machine was booted with."""
+
+    vmlinux: Path | None = None
+    initrd: Path | None = None
+    """An initramfs."""
+    overlay: Files | None = None
+    """What is added to that: keys, names."""
+    parameters: str = ""
+    """Words at the end of its command line."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.vmlinux or self.initrd or self.parameters)
+
+
+def start(
+    machine: Machine,
+    ids: Sequence[int],
+    *,
+    by: int | None = None,
+    change: Change | None = None,
+    wait: bool = True,
+    stall_s: float = DEFAULT_STALL_S,
+) -> None:
+    """Load and start kernels that do not run, and wait until their userspace is ready.
+
+    Args:
+        by: the kernel that starts them; the primary if not given.
+        stall_s: give up when nothing of them moved for so long.
+
+    Raises:
+        UserError: there is no such kernel, or it runs.
+        GuestError: it was refused, or did not come up.
+        MachineLostError: the machine is gone.
+    """
+    loader = machine.plan.primary.id if by is None else by
+    _require_running(machine, loader)
+    for id in ids:
+        slot = _secondary(machine, id)
+        if slot.state not in ("none", "loaded") and not slot.ended:
+            raise UserError(
+                f"kernel {id} is {slot.state}",
+                hint=f"`popcorn restart {id} --name {machine.name}` ends it first",
+            )
+    with progress.step(f"starting {_named(ids)}"):
+        _launch(machine, loader, ids, change or Change())
+    if wait:
+        await_kernels(machine, ids, stall_s=stall_s, launched=True)
+
+
+def stop(machine: Machine, ids: Iterable[int]) -> None:
+    """Have kernels end in good order: their processes first; those that ended already are left alone.
+
+    Raises:
+        UserError: there is no such kernel, or it is the primary.
+        GuestError: one did not end, or cannot be reached.
+        MachineLostError: the machine is gone.
+    """
+    wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
+    with progress.step(f"stopping {_named(wanted)}"):
+        for id in wanted:
+            # The connection may end before the command's answer comes.
+            with suppress(GuestError):
+                machine.exec(id, ["/bin/busybox", "poweroff"], timeout_s=_PATIENCE_BEATS)
+        _await_ended(machine, wanted)
+
+
+def kill(machine: Machine, ids: Iterable[int], *, by: int | None = None) -> None:
+    """Take the CPUs of kernels back, whatever they do; those that ended already are left alone.
+
+    Args:
+        by: the kernel that does it; the primary if not given.
+
+    Raises:
+        UserError: there is no such kernel, or it is the primary.
+        GuestError: it was refused.
+        MachineLostError: the machine is gone.
+    """
+    loader = machine.plan.primary.id if by is None else by
+    _require_running(machine, loader)
+    wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
+    path = _equip(machine, loader)
+    for id in wanted:
+        done = machine.ssh(loader).run(["sh", "-c", f"{path} kexec --popcorn --stop --boot={id}"])
+        # It may have ended by itself meanwhile.
+        if done.status and not machine.region().slot(id).ended:
+            raise GuestError(f"kernel {id} could not be stopped: {done.stderr_text.strip()}")
+
+
+def _named(ids: Sequence[int]) -> str:
+    return f"kernel{'s' if len(ids) > 1 else ''} {cpulist.format(ids)}" if ids else "no kernel"
+
+
+def _secondary(machine: Machine, id: int) -> Slot:
+    if machine.plan.partition(id).is_primary:
+        raise UserError(
+            f"kernel {id} is the primary, which the machine cannot do without",
+            hint=f"`popcorn down --name {machine.name}` ends the machine",
+        )
+    return machine.region().slot(id)
+
+
+def _loaded(machine: Machine, id: int) -> bool:
+    return machine.region().slot(id).state not in ("none", "loaded")
+
+
+def _require_running(machine: Machine, id: int) -> None:
+    machine.plan.partition(id)
+    slot = machine.region().slot(id)
+    if slot.ended or slot.state != "running":
+        raise UserError(f"kernel {id} cannot start or stop another: it is {slot.state}")
+
+
+def _launch(machine: Machine, loader: int, ids: Sequence[int], change: Change) -> None:
+    primary = machine.plan.primary.id
+    ssh = machine.ssh(loader)
+    path = _equip(machine, loader)
+    folder = ""
+    if loader != primary or change.any:
+        folder = _sh(ssh, "mktemp -d /tmp/popcorn-start.XXXXXX").strip()
+    try:
+        if folder:
+            _place(machine, loader, ids, change, folder)
+        script = f'export POPCORN_KERNELS={folder or _CONF}; {path} popcorn-launch "$@"'
+        done = ssh.run(["sh", "-c", script, "sh", *(str(id) for id in ids)])
+    finally:
+        if folder:
+            # kexec has copied what it needs.
+            _sh(ssh, f"rm -r {folder}")
+    if done.status:
+        told = [line.partition(": ")[2] for line in done.stdout_text.splitlines() if " failed: " in line]
+        raise GuestError(
+            f"kernel {loader} could not start {_named(ids)}: {'; '.join(told) or done.stderr_text.strip()}",
+            hint=f"what it said: `popcorn log {loader} --name {machine.name}`",
+        )
+
+
+def _equip(machine: Machine, id: int) -> str:
+    """How a shell in a kernel finds the tools, as words before a command; they are copied into it unless it is the
+    primary."""
+    if id == machine.plan.primary.id:
+        return "PATH=/sbin:$PATH"
+    ssh = machine.ssh(id)
+    # The last one came last.
+    if ssh.run(["sh", "-c", f"[ -x {_TOOLS_FOLDER}/{Path(_TOOLS[-1]).name} ]"]).status:
+        _sh(ssh, f"mkdir -p {_TOOLS_FOLDER}")
+        with tempfile.TemporaryDirectory(prefix="popcorn-start-") as between:
+            for tool in _TOOLS:
+                fetch_file(machine.primary, tool, Path(between) / "tool")
+                send_file(ssh, Path(between) / "tool", f"{_TOOLS_FOLDER}/{Path(tool).name}")
+    return f"PATH={_TOOLS_FOLDER}:/sbin:$PATH"
+
+
+def _sh(ssh: Ssh, script: str) -> str:
+    done = ssh.run(["sh", "-c", script])
+    if done.status:
+        raise GuestError(f"{script!r} in {ssh.what} ended with {done.status}: {done.stderr_text.strip()}")
+    return done.stdout_text
+
+
+def _place(machine: Machine, loader: int, ids: Sequence[int], change: Change, folder: str) -> None:
+    """Put into the loader's folder what it starts kernels from: their orders, images if they are not there yet."""
+    ssh = machine.ssh(loader)
+    there: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="popcorn-start-") as name:
+        between = Path(name)
+        for id in ids:
+            fields = parse_conf(machine.primary.get(f"{_CONF}/{id}.conf").decode())
+            for field, own in (("VMLINUX", change.vmlinux), ("INITRD", change.initrd)):
+                source = fields[field]
+                if own is None and loader == machine.plan.primary.id:
+                    continue
+                key = f"{field} {own or source}"
+                if key not in there:
+                    there[key] = f"{folder}/{len(there)}"
+                    local = between / str(len(there))
+                    if own is None:
+                        fetch_file(machine.primary, source, local)
+                    else:
+                        local.write_bytes(
+                            with_overlay(own, change.overlay or {}) if field == "INITRD" else own.read_bytes()
+                        )
+                    send_file(ssh, local, there[key])
+                    local.unlink()
+                fields[field] = there[key]
+            fields["CMDLINE"] = f"{fields['CMDLINE']} {change.parameters}".rstrip()
+            ssh.put(format_conf(fields).encode(), f"{folder}/{id}.conf")
+
+
+def _await_ended(machine: Machine, ids: Sequence[int]) -> None:
+    region = machine.region()
+    primary = machine.plan.primary.id
+    began = region.slot(primary).heartbeat
+    while pending := [id for id in ids if not region.slot(id).ended]:
+        if not machine.alive():
+            raise machine.lost()
+        if region.slot(primary).heartbeat - began > _PATIENCE_BEATS:
+            raise GuestError(
+                f"{_named(pending)} did not end in {_PATIENCE_BEATS} s of the machine's time",
+                hint=f"`popcorn kill {cpulist.format(pending)} --name {machine.name}` asks nobody",
+            )
+        time.sleep(_LOOK_S)
