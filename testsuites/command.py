@@ -7,8 +7,10 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -18,6 +20,22 @@ POPCORN = [sys.executable, "-P", "-m", "popcorn"]
 def popcorn(*words: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run([*POPCORN, *words], capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+@contextmanager
+def started(*words: str, **streams: Any) -> Iterator[subprocess.Popen[str]]:
+    """A command that goes on while the test does something to it; killed at the end of the block.
+
+    Args:
+        streams: as for `subprocess.Popen`.
+    """
+    # A script that starts the tests in its background makes them ignore SIGINT.
+    argv = ["env", "--default-signal=INT", *POPCORN, *words]
+    with subprocess.Popen(argv, text=True, **streams) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def machines() -> list[dict[str, object]]:

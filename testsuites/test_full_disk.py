@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from command import POPCORN, await_no_qemu, machines, popcorn, qemus
+from command import await_no_qemu, machines, popcorn, qemus, started
 
 from popcorn.config import load_machine
 from popcorn.dirs import cache_dir, source_root
@@ -98,18 +98,16 @@ def test_up_ends_the_machine_when_the_disk_fills_up_meanwhile(
 ) -> None:
     place = disk("40m")
     monkeypatch.setenv("POPCORN_RUNS", str(place))
-    process = subprocess.Popen([*POPCORN, *_UP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + _START_S
-        while not any(path.stat().st_size for path in place.rglob("serial.log")):
-            assert process.poll() is None, "it ended before the primary said a word"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        _fill(place)
-        out, err = process.communicate(timeout=_START_S)
+        with started(*_UP, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            deadline = time.monotonic() + _START_S
+            while not any(path.stat().st_size for path in place.rglob("serial.log")):
+                assert process.poll() is None, "it ended before the primary said a word"
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            _fill(place)
+            out, err = process.communicate(timeout=_START_S)
     finally:
-        process.kill()
-        process.wait()
         left = machines()
         popcorn("down", "--all")
     done = subprocess.CompletedProcess(process.args, process.returncode, out, err)

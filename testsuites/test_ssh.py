@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import POPCORN, popcorn
+from command import POPCORN, popcorn, started
 from conftest import Kernel
 
 from popcorn.errors import GuestError
@@ -82,15 +82,11 @@ def test_a_command_ends_with_the_one_that_started_it(
         "exec in several by line": ["exec", "--via", "vty", ids],
         "ssh": ["ssh", ids],
     }[way]
-    command = subprocess.Popen(
-        [*POPCORN, *words, "--", "sh", "-c", f"{_MARK} & {_MARK}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    _until(lambda: _running(machine, where) == where)
-    command.send_signal(number)
-    assert command.wait(60) in (128 + number, -number)
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with started(*words, "--", "sh", "-c", f"{_MARK} & {_MARK}", **streams) as command:
+        _until(lambda: _running(machine, where) == where)
+        command.send_signal(number)
+        assert command.wait(60) in (128 + number, -number)
     _until(lambda: not _running(machine, where))
     assert machine.exec(0, ["sh", "-c", "ls -d /tmp/exec.*"]).stdout == b""
 
@@ -128,10 +124,10 @@ def test_a_copy_that_was_broken_off_leaves_nothing_in_the_kernel(
     with source.open("r+b") as stream:
         stream.truncate(16 * _MIB)
     kernel(id).shell("mkdir /tmp/there")
-    copying = subprocess.Popen([*POPCORN, "cp", str(source), f"{id}:/tmp/there"], stderr=subprocess.DEVNULL)
-    _until(lambda: kernel(id).shell("ls -A /tmp/there") != "")
-    copying.send_signal(signal.SIGINT)
-    assert copying.wait(60) == 130
+    with started("cp", str(source), f"{id}:/tmp/there", stderr=subprocess.DEVNULL) as copying:
+        _until(lambda: kernel(id).shell("ls -A /tmp/there") != "")
+        copying.send_signal(signal.SIGINT)
+        assert copying.wait(60) == 130
     _until(lambda: kernel(id).shell("ls -A /tmp/there") == "")
     kernel(id).shell("rmdir /tmp/there")
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from command import POPCORN, await_no_qemu, machines, popcorn, qemus
+from command import await_no_qemu, machines, popcorn, qemus, started
 
 _UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg")
 _START_S = 120.0
@@ -27,14 +27,7 @@ def _await_none_up() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_up_that_is_ended_before_it_finished_leaves_no_qemu(number: signal.Signals, private_dirs: Path) -> None:
-    process = subprocess.Popen(
-        [*POPCORN, *_UP],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        # A script that starts the tests in its background makes them ignore it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
+    with started(*_UP, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + _START_S
         while not qemus(private_dirs):
             assert process.poll() is None, "it ended before QEMU was seen"
@@ -43,9 +36,6 @@ def test_up_that_is_ended_before_it_finished_leaves_no_qemu(number: signal.Signa
         os.kill(process.pid, number)
         process.wait(timeout=_GONE_S)
         await_no_qemu(private_dirs, _GONE_S)
-    finally:
-        process.kill()
-        process.wait()
     assert process.returncode not in (0, None)
     _await_none_up()
 
