@@ -7,7 +7,8 @@ A test says what it needs::
     def test_something(machine, kernels, kernel): ...
 
 Tests that need the same machine share one boot of it; a machine that a test broke is booted anew for the
-next one. ``scratch=True`` asks for one that tests may do harm to. ``series=EVERY_SERIES`` runs a test once for each
+next one. With pytest-xdist each worker has a machine of its own (see `turns`). ``scratch=True`` asks for one
+that tests may do harm to. ``series=EVERY_SERIES`` runs a test once for each
 series of kernels, ``series=MIXED`` with secondaries of another than the primary; one whose source is not at hand is
 left out, with the reason.
 """
@@ -16,10 +17,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
+from typing import TYPE_CHECKING
 
+import psutil
 import pytest
+import turns
 
 from popcorn.build.series import load_series
 from popcorn.build.source import at_hand
@@ -32,7 +37,14 @@ from popcorn.machine.boot import up
 from popcorn.machine.machine import Machine
 from popcorn.plan import make_plan
 
+if TYPE_CHECKING:
+    from scheduling import GroupScheduling
+    from xdist.remote import Producer
+    from xdist.workermanage import WorkerController
+
 _COMMAND_S = 120.0
+_SCHEDULING = pytest.StashKey[TemporaryDirectory[str]]()
+_GROUPS = "groups.json"
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,9 @@ class Need:
     scratch: bool
     series: str
     secondary_series: str
+
+    def __str__(self) -> str:
+        return " ".join(str(value) for value in astuple(self))
 
 
 EVERY_SERIES = ("6.12", "3.2")
@@ -73,7 +88,7 @@ def lacking(series: str) -> str | None:
 
 
 class Pool:
-    """The machine that is up for the tests: one at a time, so that they do not slow each other down."""
+    """The machine that is up for the tests of this process: one at a time, it takes memory and a core."""
 
     def __init__(self, new_run_dir: Callable[[], Path]) -> None:
         self._new_run_dir = new_run_dir
@@ -145,16 +160,46 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("series", [pytest.param(one, marks=skip[one], id=one) for one in series])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Stable: tests that share a machine run one after the other.
-    order: dict[Need | None, int] = {}
-    for item in items:
-        order.setdefault(_need(item), len(order))
-    items.sort(key=lambda item: order[_need(item)])
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """For ``-n auto``."""
+    return turns.workers(len(os.sched_getaffinity(0)), psutil.virtual_memory().available)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: WorkerController) -> None:
+    stash = node.config.stash
+    if _SCHEDULING not in stash:
+        stash[_SCHEDULING] = TemporaryDirectory()
+    node.workerinput[_GROUPS] = str(Path(stash[_SCHEDULING].name) / _GROUPS)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    from scheduling import GroupScheduling
+
+    return GroupScheduling(config, log, Path(config.stash[_SCHEDULING].name) / _GROUPS)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tests = [_turn(item) for item in items]
+    if _GROUPS in getattr(config, "workerinput", {}):
+        from scheduling import write_groups
+
+        names = zip((item.nodeid for item in items), turns.groups(tests), strict=True)
+        write_groups(Path(config.workerinput[_GROUPS]), {nodeid: group for nodeid, group in names if group})
+    items[:] = [items[index] for index in turns.order(tests)]
     if not os.environ.get("POPCORN_SLOW"):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="takes minutes; POPCORN_SLOW=1 runs it"))
+
+
+def _turn(item: pytest.Item) -> turns.Turn:
+    need = _need(item)
+    if need is None:
+        return turns.Turn(item.path.stem, None)
+    return turns.Turn(item.path.stem, str(need), load_machine(need.machine).nr_cpus)
 
 
 def _need(item: pytest.Item) -> Need | None:
@@ -214,10 +259,21 @@ def everywhere(machine: Machine) -> Callable[[str], dict[int, str]]:
 
 
 @pytest.fixture
-def private_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def short_path(tmp_path: Path) -> Iterator[Path]:
+    """A short name for the test's folder: below the whole one of a worker's there is no room for a socket."""
+    folder = Path(mkdtemp(prefix="popcorn-"))
+    link = folder / "t"
+    link.symlink_to(tmp_path)
+    yield link
+    link.unlink()
+    folder.rmdir()
+
+
+@pytest.fixture
+def private_dirs(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Runs and sockets of the test's own, so that nobody else's machine is in its way; caches are shared."""
-    runtime = tmp_path / "rt"
+    runtime = short_path / "rt"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
-    monkeypatch.setenv("POPCORN_RUNS", str(tmp_path / "runs"))
-    return tmp_path
+    monkeypatch.setenv("POPCORN_RUNS", str(short_path / "runs"))
+    return short_path

@@ -24,10 +24,9 @@ _GONE_S = 8.0
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+def disk(short_path: Path) -> Iterator[Callable[[str], Path]]:
     """Makes a file system of a size such as 1m; mounting one takes root, and a container may still forbid it."""
-    # A short name: sockets lie below it.
-    place = tmp_path / "d"
+    place = short_path / "d"
 
     def make(size: str) -> Path:
         place.mkdir(mode=0o700)

@@ -27,8 +27,8 @@ def test(arguments: tuple[str, ...]) -> None:
     """Run the tests, all of them unless suites are named.
 
     lint is format, lint and types; unit is what needs no machine; guest boots
-    machines, and unit runs beside it. What follows goes to pytest (-n 0 for
-    a debugger in unit). Results are in build/junit/.
+    machines, as many at a time as the host bears, and unit runs beside it. What
+    follows goes to pytest (-n 0 for a debugger). Results are in build/junit/.
     """
     root = dirs.source_root()
     if not (root / "tox.ini").is_file():

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Telling pytest-xdist which tests to keep together.
+
+Its controller, which deals out the tests, collects none itself; the workers write what they found into a file that it
+named. (Its own way, ``--dist loadgroup``, puts the group into the name of a test; pytest 9.2 does not take that.)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
+
+
+def write_groups(path: Path, groups: Mapping[str, str]) -> None:
+    """Tell the controller the group of each test that is in one, by the test's name."""
+    # Each worker writes the same, and the controller reads when all have done so.
+    path.write_text(json.dumps(groups), encoding="utf-8")
+
+
+class GroupScheduling(LoadScopeScheduling):
+    """Deals out a group at a time, in the order in which the tests were collected."""
+
+    def __init__(self, config: pytest.Config, log: Producer | None, groups: Path) -> None:
+        # Those with most tests need not be the longest.
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+        self._path = groups
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        found: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
+        return found
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups.get(nodeid, nodeid)
