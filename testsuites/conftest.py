@@ -16,15 +16,19 @@ left out, with the reason.
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 import turns
+from command import POPCORN
 
 from popcorn.build.series import load_series
 from popcorn.build.source import at_hand
@@ -270,10 +274,21 @@ def short_path(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def private_dirs(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def private_dirs(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Runs and sockets of the test's own, so that nobody else's machine is in its way; caches are shared."""
     runtime = short_path / "rt"
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("POPCORN_RUNS", str(short_path / "runs"))
-    return short_path
+    with _ended_with_us():
+        yield short_path
+
+
+@contextmanager
+def _ended_with_us() -> Iterator[None]:
+    """End the machines of the test when this process is killed: nobody else knows where they are."""
+    script = 'read -r done || exec "$@"'
+    argv = ["setsid", "--fork", "sh", "-c", script, "sh", *POPCORN, "down", "--all"]
+    with subprocess.Popen(argv, stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, text=True) as watcher:
+        yield
+        watcher.communicate("done\n")

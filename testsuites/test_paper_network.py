@@ -22,7 +22,8 @@ pytestmark = pytest.mark.machine("paper", policy="per-core")
 
 Report = Callable[[str, object], None]
 _MIB = 1 << 20
-_FILE_BYTES = 100 * _MIB
+# More than all queues and windows on its way hold together.
+_FILE_BYTES = 32 * _MIB
 _PINGS = 3
 
 
@@ -63,7 +64,7 @@ def test_commands_in_all_kernels_run_side_by_side(
     assert all_s < one_s * len(kernels) / 6
 
 
-def test_a_hundred_mebibytes_arrive_in_a_kernel_and_come_back(
+def test_a_large_file_arrives_in_a_kernel_and_comes_back(
     machine: Machine,
     kernels: list[int],
     kernel: Callable[[int], Kernel],

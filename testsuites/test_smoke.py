@@ -114,12 +114,11 @@ def test_streams_and_exit_status_come_through_the_terminal_line(
 
 def test_two_secondaries_talk_over_their_own_line(kernels: list[int], kernel: Callable[[int], Kernel]) -> None:
     one, other = kernels[1], kernels[2]
-    reader = f"stty raw -echo </dev/vty{one}; timeout 60 head -n 1 </dev/vty{one} >/tmp/heard & sleep 2; echo"
-    kernel(other).shell(f"({reader}) >/dev/null 2>&1")
+    reader = f"stty raw -echo </dev/vty{one}; timeout 60 head -n 1 </dev/vty{one} >/tmp/heard"
+    # The file is there when the line is open.
+    kernel(other).shell(f"rm -f /tmp/heard; ({reader}) >/dev/null 2>&1 & until [ -e /tmp/heard ]; do sleep 0.1; done")
     kernel(one).shell(f"stty raw -echo </dev/vty{other}; echo popcorn-{one} >/dev/vty{other}; sleep 1")
-    heard = kernel(other).shell(
-        "for i in 1 2 3 4 5 6 7 8 9; do [ -s /tmp/heard ] && break; sleep 1; done; cat /tmp/heard"
-    )
+    heard = kernel(other).shell("for i in $(seq 100); do [ -s /tmp/heard ] && break; sleep 0.1; done; cat /tmp/heard")
     assert heard.strip() == f"popcorn-{one}"
 
 
