@@ -213,7 +213,8 @@ def _looks(text: str) -> list[dict[str, int]]:
         ("popcorn-msg group join 5", "group is not open"),
         ("popcorn-msg receive 44 -n 1 -t 1", "no message in time"),
         (
-            "popcorn-msg receive 45 -t 5 >/dev/null 2>&1 & sleep 1; popcorn-msg receive 45 -t 1",
+            "popcorn-msg receive 45 -t 60 >/dev/null 2>&1 & sleep 1; popcorn-msg receive 45 -t 1; "
+            "status=$?; kill $!; exit $status",
             "another process is bound",
         ),
     ],
