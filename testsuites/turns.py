@@ -6,7 +6,8 @@ would leave nothing for other workers: there each module is a group, and every w
 
 Groups are dealt out in the order here, and one that is long and begins last keeps a single worker busy. So the
 machine with the most CPUs is first, then come the others by the number of their tests, and at last tests that boot
-machines of their own, each of them by itself.
+machines of their own, each of them by itself. Of these a module with many has the shortest: it is the end, as a worker
+is given the next tests while it still runs others.
 """
 
 from __future__ import annotations
@@ -47,16 +48,15 @@ def groups(tests: Sequence[Turn]) -> list[str | None]:
 
 def order(tests: Sequence[Turn]) -> list[int]:
     """The indices of the tests in the order in which they begin."""
-    names = groups(tests)
     on_machine = Counter(test.machine for test in tests)
-    in_group = Counter(names)
+    in_module = Counter((test.machine, test.module) for test in tests)
 
     def rank(index: int) -> tuple[bool, int, int, str, int, str]:
-        test, group = tests[index], names[index]
+        test = tests[index]
+        nr_tests = in_module[test.machine, test.module]
         if test.machine is None:
-            return (True, 0, 0, "", 0, "")
-        size = (-on_machine[test.machine], test.machine, -in_group[group], group or "")
-        return (False, -test.nr_cpus, *size)
+            return (True, 0, 0, "", nr_tests, test.module)
+        return (False, -test.nr_cpus, -on_machine[test.machine], test.machine, -nr_tests, test.module)
 
     return sorted(range(len(tests)), key=rank)
 

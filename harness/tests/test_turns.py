@@ -36,8 +36,13 @@ def test_the_largest_machine_begins_and_the_tests_without_one_end() -> None:
 
 
 def test_tests_of_a_group_follow_each_other_in_their_own_order() -> None:
-    tests = [Turn("a", "one"), Turn("a", "two"), Turn("a", "one"), Turn("a", "two"), Turn("a", "one")]
-    assert turns.order(tests) == [0, 2, 4, 1, 3]
+    tests = [Turn("a", "one"), Turn("a", "two"), Turn("b", "one"), Turn("b", "two"), Turn("b", "one")]
+    assert turns.order(tests) == [2, 4, 0, 1, 3]
+
+
+def test_the_module_with_the_most_tests_that_boot_machines_of_their_own_is_the_end() -> None:
+    tests = [Turn("a", None), Turn("a", None), Turn("b", None)]
+    assert turns.order(tests) == [2, 0, 1]
 
 
 @pytest.mark.parametrize(("gib", "cores", "expected"), [(23, 2, 2), (8, 8, 3), (2, 8, 1)])
