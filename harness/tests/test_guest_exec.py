@@ -20,6 +20,7 @@ from popcorn.cli.main import main
 from popcorn.config import load_machine
 from popcorn.dirs import runs_dir
 from popcorn.errors import GuestError, UserError
+from popcorn.guest import several
 from popcorn.guest.run import Via, run_in, run_in_all
 from popcorn.guest.several import FrameParser
 from popcorn.guest.ssh import UnreachedError
@@ -273,6 +274,20 @@ def test_an_answer_is_cut_out_wherever_the_stream_is_broken() -> None:
 
 
 PRINT = r"""printf '%s|' "$@"; printf '\377\0'; echo e >&2; exit 3"""
+
+
+def test_who_hangs_up_with_all_answers_does_not_keep_several_from_tidying_up(tmp_path: Path) -> None:
+    # It hangs up just when the folder is about to go.
+    rm = tmp_path / "rm"
+    rm.write_text(f'#!/bin/sh\n[ "$1" = -rf ] && echo "$2" >{tmp_path}/tidied && kill -TERM 0\nexec /bin/rm "$@"\n')
+    rm.chmod(0o755)
+    command = several.script([0], ["echo", "fine"], primary=0, launcher=["false"], at_once=1)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = subprocess.run(
+        command, env={**os.environ, "PATH": path}, capture_output=True, start_new_session=True, check=False
+    )
+    assert done.stdout == b"0 0 5 0\nfine\n"
+    assert not Path((tmp_path / "tidied").read_text().strip()).exists()
 
 
 def test_words_reach_several_kernels_exactly_and_so_do_bytes(machine: Machine) -> None:

@@ -25,11 +25,12 @@ _HEAD_LIMIT_BYTES = 200
 
 # Only the loop at the end writes answers, so that none gets into another: the others tell it by
 # one short line, which a pipe does not tear. The command comes as words quoted for eval; in the
-# primary it runs in a shell of its own, as it would over ssh.
+# primary it runs in a shell of its own, as it would over ssh. Who has all answers hangs up, and
+# then all processes here are told to end: the one that tidies up must not.
 _SCRIPT = r"""
 dir=$(mktemp -d /tmp/exec.XXXXXX) || exit 1
 trap 'rm -rf "$dir"' EXIT
-trap 'exit 143' HUP INT PIPE TERM
+trap 'trap "" HUP INT PIPE TERM; exit 143' HUP INT PIPE TERM
 export dir
 printf '%s' "$ids" | xargs -n 1 -P "$at_once" sh -c '
     id=$1
@@ -42,6 +43,7 @@ printf '%s' "$ids" | xargs -n 1 -P "$at_once" sh -c '
     cat "$dir/$id.out" "$dir/$id.err"
     rm -f "$dir/$id.out" "$dir/$id.err"
 done
+trap "" HUP INT PIPE TERM
 """
 
 
