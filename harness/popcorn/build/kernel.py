@@ -92,7 +92,7 @@ def _build(staging: Path, series: Series, flavour: str, base: Base, *, popcorn: 
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     with workspace(series.name, head) as place:
-        kbuild = Kbuild(place.objects(objects_name), log, local_version=_local_version(flavour, popcorn), jobs=jobs)
+        kbuild = Kbuild(place.objects(objects_name), log, local_version=local_version(flavour, popcorn), jobs=jobs)
         with step(f"configuring the kernel ({flavour})"):
             configure(kbuild, requests)
         with step(f"building the kernel {base.version} ({flavour})") as progress:
@@ -139,7 +139,8 @@ def _artifact(entry: Path) -> KernelArtifact:
     )
 
 
-def _local_version(flavour: str, popcorn: bool) -> str:
+def local_version(flavour: str, popcorn: bool) -> str:
+    """What follows the base's version in a kernel's release."""
     return ("-popcorn" if popcorn else "-base") + ("" if flavour == "default" else f"-{flavour}")
 
 

@@ -43,6 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "cp": ("popcorn.cli.cp:cp", "copy files to and from kernels"),
     "console": ("popcorn.cli.console:console", "a terminal on a kernel, without the network"),
     "log": ("popcorn.cli.log:log", "show a kernel's console"),
+    "diagnose": ("popcorn.cli.diagnose:diagnose", "tell what became of each kernel, and why"),
     "bench": ("popcorn.cli.bench:bench", "measure"),
     "report": ("popcorn.cli.report:report", "show what a run found"),
 }

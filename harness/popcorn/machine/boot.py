@@ -21,6 +21,7 @@ from popcorn.dirs import runs_dir
 from popcorn.errors import HostError, MachineLostError, PopcornError, UserError
 from popcorn.machine import qemu, registry
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels, await_sshd
+from popcorn.machine.booted import write_booted
 from popcorn.machine.limits import require_room_to_record
 from popcorn.machine.machine import PLAN_FILE, Machine
 from popcorn.machine.supervisor import Launch, node_memory_path
@@ -122,6 +123,7 @@ def start(
         ours = folder if run_dir is None or not folder.exists() else None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
+        write_booted(folder, files.kernels)
         if files.header is not None:
             shutil.copyfile(files.header, folder / "popcorn.h")
         initrd = None
