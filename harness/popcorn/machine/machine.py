@@ -159,7 +159,9 @@ class Machine:
         answer = ask(self.record, "status")
         if answer["trouble"]:
             progress.note(f"warning: {answer['trouble']}")
-        return kernel_statuses(self.plan, region, self.memory, answer["times"], answer["now"], self.tsc_khz())
+        # A machine that was booted by an older Popcorn is told without it.
+        health = answer.get("health", {})
+        return kernel_statuses(self.plan, region, self.memory, answer["times"], answer["now"], self.tsc_khz(), health)
 
     def qmp(self) -> Qmp:
         """A new connection to QEMU's monitor, to be closed by the caller.

@@ -33,6 +33,7 @@ from popcorn.process import dying_with_parent, first_error_line
 if TYPE_CHECKING:
     import asyncio
 
+    from popcorn.machine.progress import Progress
     from popcorn.machine.recorder import Recorder
 
 CONTROL_SOCKET = "control.sock"
@@ -151,6 +152,7 @@ class _Supervisor:
         )
         self.run_dir = Path(self.record.run_dir)
         self.recorder: Recorder | None = None
+        self.progress: Progress | None = None
 
     async def run(self) -> None:
         import asyncio
@@ -250,7 +252,9 @@ class _Supervisor:
         if self.recorder is None:
             return False
         try:
-            return self.recorder.poll()
+            moved = self.recorder.poll()
+            self._judge_progress()
+            return moved
         except OSError as error:
             # A full disk must not end the machine.
             self.recorder = None
@@ -258,11 +262,21 @@ class _Supervisor:
             _complain(self.trouble)
             return False
 
+    def _judge_progress(self) -> None:
+        from popcorn.machine.progress import told
+
+        if self.recorder is None or self.progress is None or self.qemu.poll() is not None:
+            return
+        for id, health, still in self.progress.look(self.recorder.slots.values(), time.time()):
+            self.recorder.event("health", kernel=id, **told(health, still))
+
     def _open_recorder(self) -> None:
         from popcorn.machine.layout import Region, load_layout
         from popcorn.machine.memory import GuestMemory
+        from popcorn.machine.progress import CpuTimes, Progress
         from popcorn.machine.recorder import Recorder
 
+        self.progress = Progress(CpuTimes(self.qemu.pid))
         try:
             region = None
             if self.record.region_size:
@@ -302,6 +316,7 @@ class _Supervisor:
             "now": time.time(),
             "trouble": self.trouble,
             "times": self.recorder.times() if self.recorder is not None else {},
+            "health": self.progress.health() if self.progress is not None else {},
         }
 
     def _finish(self, status: int) -> None:
