@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from popcorn.diagnose.recorded import MachineDiagnosis
     from popcorn.diagnose.symbols import Decoder
     from popcorn.diagnose.verdict import Diagnosis
-    from popcorn.machine.booted import BootedKernel
-
-_DEFAULT_SERIES = "6.12"
 
 
 @click.command()
@@ -34,7 +31,7 @@ def diagnose(name: str, what: str | None, lines: bool, as_json: bool) -> int:
 
     Exit status: 0 all in order, 1 a kernel is not, 3 none is at fault, but QEMU, the host or the recording failed.
     """
-    from popcorn.diagnose.symbols import Decoder
+    from popcorn.diagnose.symbols import Decoder, build_line
 
     folder, ids = _wanted(name, what)
     found = _diagnosed(folder)
@@ -49,7 +46,7 @@ def diagnose(name: str, what: str | None, lines: bool, as_json: bool) -> int:
     else:
         _print(found)
         for build in decoder.without_lines:
-            click.echo(f"lines of source: `popcorn build kernel --debug-info{_options(build)}`, or --lines here")
+            click.echo(f"lines of source: `{build_line(build)}`, or --lines here")
     if found.crashed:
         return 1
     return 3 if found.infrastructure else 0
@@ -91,12 +88,6 @@ def _decoded(kernel: Diagnosis, decoder: Decoder) -> Diagnosis:
     if kernel.in_order:
         return kernel
     return replace(kernel, excerpt=tuple(decoder.decoded(kernel.kernel, kernel.excerpt)))
-
-
-def _options(build: BootedKernel) -> str:
-    """The options that say which build, where it is not what `popcorn build` takes by itself."""
-    series = "" if build.series == _DEFAULT_SERIES else f" --series {build.series}"
-    return series + ("" if build.flavour == "default" else f" --flavour {build.flavour}")
 
 
 def _as_json(found: MachineDiagnosis) -> dict[str, object]:

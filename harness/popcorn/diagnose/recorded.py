@@ -15,7 +15,7 @@ from popcorn.diagnose.reports import find_reports
 from popcorn.diagnose.verdict import Diagnosis, diagnose
 from popcorn.errors import PopcornError, UserError
 from popcorn.machine.layout import Region, load_layout
-from popcorn.machine.machine import PLAN_FILE, read_log, recorded_events
+from popcorn.machine.machine import plan_of, read_log, recorded_events
 from popcorn.machine.supervisor import REGION_DUMP
 from popcorn.plan.model import Plan
 
@@ -48,7 +48,7 @@ def diagnose_run(run_dir: Path, *, live: bool = False, region: Region | None = N
     Raises:
         UserError: nothing was recorded there.
     """
-    plan = _plan(run_dir)
+    plan = plan_of(run_dir)
     events = recorded_events(run_dir)
     primary = plan.primary.id
     lives = facts_of(events, [partition.id for partition in plan.partitions], primary)
@@ -72,17 +72,6 @@ def diagnose_run(run_dir: Path, *, live: bool = False, region: Region | None = N
         kernels=tuple(diagnose(lives[id], consoles[id], end, now_s) for id in sorted(lives)),
         infrastructure=_infrastructure(run_dir, end),
     )
-
-
-def _plan(run_dir: Path) -> Plan:
-    path = run_dir / PLAN_FILE
-    try:
-        return Plan.from_json(path.read_text(encoding="utf-8"), str(path))
-    except FileNotFoundError:
-        raise UserError(
-            f"{run_dir} holds no recorded machine: there is no {PLAN_FILE}",
-            hint="name a machine's run (`popcorn up` tells its folder), or use --name",
-        ) from None
 
 
 def _saved_region(run_dir: Path, plan: Plan) -> Region | None:

@@ -13,6 +13,8 @@ from popcorn.diagnose.decode import SymbolMap, decoded
 from popcorn.errors import UserError
 from popcorn.machine.booted import BootedKernel, booted_kernels
 
+_DEFAULT_SERIES = "6.12"
+
 
 class Decoder:
     """Decodes what the kernels of one run printed."""
@@ -66,6 +68,13 @@ def require_debug_info(kernel: BootedKernel) -> Path:
             hint="use the commit that it was built from, or boot what is here",
         )
     return build_debug_info(kernel.series, kernel.flavour)[1]
+
+
+def build_line(kernel: BootedKernel) -> str:
+    """The command that makes the debug information of a build."""
+    series = "" if kernel.series == _DEFAULT_SERIES else f" --series {kernel.series}"
+    flavour = "" if kernel.flavour == "default" else f" --flavour {kernel.flavour}"
+    return f"popcorn build kernel --debug-info{series}{flavour}"
 
 
 @functools.cache
