@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from popcorn.diagnose.recorded import MachineDiagnosis
     from popcorn.diagnose.symbols import Decoder
     from popcorn.diagnose.verdict import Diagnosis
+    from popcorn.machine.machine import Machine
 
 
 @click.command()
@@ -70,18 +71,39 @@ def _diagnosed(folder: Path) -> MachineDiagnosis:
     from popcorn.errors import MachineLostError
     from popcorn.machine import registry
     from popcorn.machine.control import ask
-    from popcorn.machine.machine import Machine
+    from popcorn.machine.machine import attach
 
     for record in registry.records():
         if record.status != "dead" and Path(record.run_dir).resolve() == folder.resolve():
-            with Machine(record) as machine:
+            with attach(record.name) as machine:
                 try:
                     # What was printed last is written down before it is asked.
                     ask(record, "status")
                 except MachineLostError:
                     break
-                return diagnose_run(folder, live=True, region=machine.region() if record.region_size else None)
+                found = diagnose_run(folder, live=True, region=machine.region() if record.region_size else None)
+                return replace(found, kernels=tuple(_with_place(kernel, machine) for kernel in found.kernels))
     return diagnose_run(folder)
+
+
+def _with_place(kernel: Diagnosis, machine: Machine) -> Diagnosis:
+    """Where the CPUs of a kernel are that gets nowhere, while somebody can look."""
+    from popcorn.diagnose.kinds import Kind
+    from popcorn.diagnose.registers import parse_registers
+    from popcorn.errors import HostError
+
+    if kernel.kind not in (Kind.HUNG, Kind.SILENT, Kind.NEVER_STARTED):
+        return kernel
+    try:
+        with machine.qmp() as qmp:
+            registers = parse_registers(qmp.monitor("info registers -a"))
+    except HostError:
+        return kernel
+    cpus = next((one.cpus for one in machine.plan.partitions if one.id == kernel.kernel), ())
+    places = tuple(
+        f"CPU {cpu} is at [<{registers[cpu]['rip']:016x}>]" for cpu in cpus if "rip" in registers.get(cpu, {})
+    )
+    return replace(kernel, excerpt=(*kernel.excerpt, *places))
 
 
 def _decoded(kernel: Diagnosis, decoder: Decoder) -> Diagnosis:
@@ -114,11 +136,14 @@ def _print(found: MachineDiagnosis) -> None:
 
 def _print_kernel(kernel: Diagnosis) -> None:
     from popcorn.diagnose.excerpt import essence
+    from popcorn.diagnose.kinds import Kind
 
     title = kernel.title if kernel.title.startswith(kernel.kind) else f"{kernel.kind}: {kernel.title}"
     click.echo(f"kernel {kernel.kernel}: {title}")
     if not kernel.in_order:
-        for line in essence(kernel.excerpt):
+        # Last words are few; a report is long.
+        last_words = kernel.kind in (Kind.HUNG, Kind.SILENT, Kind.NEVER_STARTED)
+        for line in kernel.excerpt if last_words else essence(kernel.excerpt):
             click.echo(f"    {line}")
     for also in kernel.also:
         click.echo(f"  also: {also}")
