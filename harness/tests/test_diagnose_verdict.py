@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from popcorn.diagnose.facts import End, Facts, end_of, facts_of
 from popcorn.diagnose.kinds import Kind
 from popcorn.diagnose.recorded import diagnose_run
 from popcorn.diagnose.verdict import Diagnosis, diagnose
+from popcorn.machine.booted import BootedKernel, booted_kernels, note_started
 from popcorn.machine.timestamps import Entry
 from popcorn.plan import make_plan
 
@@ -190,3 +192,19 @@ def test_a_recording_that_stopped_is_told(tmp_path: Path) -> None:
     run = _run(tmp_path / "run", "6.12-fine", "down")
     (run / "supervisor.log").write_text("recording in /x stopped: No space left on device\n")
     assert "No space left" in diagnose_run(run).infrastructure
+
+
+def test_a_kernel_that_was_started_with_another_image_is_known_by_that(tmp_path: Path) -> None:
+    for name, release in (("a", "6.12-popcorn"), ("b", "3.2-popcorn")):
+        (tmp_path / name).mkdir()
+        facts = {"series": "x", "flavour": "default", "release": release}
+        (tmp_path / name / "kernel.json").write_text(json.dumps(facts))
+    run = tmp_path / "run"
+    run.mkdir()
+    booted = BootedKernel("x", "default", "6.12-popcorn", str(tmp_path / "a"))
+    (run / "kernels.json").write_text(json.dumps({"0": asdict(booted), "1": asdict(booted), "2": asdict(booted)}))
+    note_started(run, [1], tmp_path / "b" / "vmlinux")
+    note_started(run, [2], tmp_path / "from-somewhere" / "vmlinux")
+    assert {id: kernel.key for id, kernel in booted_kernels(run).items()} == {0: "a", 1: "b"}
+    note_started(run, [1, 2], None)
+    assert {id: kernel.key for id, kernel in booted_kernels(run).items()} == {0: "a", 1: "a", 2: "a"}

@@ -31,7 +31,8 @@ _ARTIFACT_BYTES = 512 << 20
 UAPI = Path("include/uapi")
 HEADERS = (Path("linux/popcorn.h"), Path("linux/popcorn_dev.h"))
 """What the series tells to user space: the shared memory's layout, and /dev/popcorn."""
-_FACTS = "kernel.json"
+FACTS = "kernel.json"
+"""What an entry of the store says of itself."""
 
 
 def build_kernel(
@@ -114,11 +115,11 @@ def _collect(staging: Path, kbuild: Kbuild, release: str, series: str, flavour: 
             (staging / "include" / header).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(kbuild.tree / UAPI / header, staging / "include" / header)
     facts = {"release": release, "series": series, "flavour": flavour}
-    (staging / _FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+    (staging / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _artifact(entry: Path) -> KernelArtifact:
-    facts = json.loads((entry / _FACTS).read_text())
+    facts = json.loads((entry / FACTS).read_text())
     include = entry / "include"
     header = include / HEADERS[0]
     return KernelArtifact(

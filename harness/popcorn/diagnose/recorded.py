@@ -64,8 +64,11 @@ def diagnose_run(run_dir: Path, *, live: bool = False, region: Region | None = N
     if len(find_reports(serial)) > len(find_reports(consoles[primary])) or not consoles[primary]:
         consoles[primary] = serial
     for line in consoles[primary]:
-        if (failure := _LAUNCH_FAILURE.search(line.text)) and int(failure[1]) in lives:
-            lives[int(failure[1])][-1] = replace(lives[int(failure[1])][-1], launch_failure=failure[2].strip())
+        failure = _LAUNCH_FAILURE.search(line.text)
+        of = lives.get(int(failure[1])) if failure else None
+        # One that failed before the latest life began is history.
+        if failure and of and line.time_s >= of[-1].loaded_at_s:
+            of[-1] = replace(of[-1], launch_failure=failure[2].strip())
     now_s = time.time() if live else _end_s(end, events)
     return MachineDiagnosis(
         run_dir=run_dir,
