@@ -39,6 +39,9 @@ class Kbuild:
     local_version: str = ""
     jobs: int = 0
     """At most so many compilers at once; 0 for as many as this process may use CPUs."""
+    debug_info: bool = False
+    """Have the compilers add debug information, which changes no instruction; asked of them, not of Kconfig, whose
+    options for it change the kernel."""
 
     @property
     def tree(self) -> Path:
@@ -87,14 +90,15 @@ class Kbuild:
         if not re.search(r"^\s*srctree := \.\.$", (self.tree / "Makefile").read_text(), re.MULTILINE):
             # An older kernel, which names its sources by absolute paths; of two that fit, the last map counts.
             prefix_map = f"-ffile-prefix-map={self.tree}=.. {prefix_map}"
+        flags = prefix_map + (" -g -gdwarf-4" if self.debug_info else "")
         return [
             f"-j{self.jobs or len(os.sched_getaffinity(0))}",
             "ARCH=x86_64",
             "CROSS_COMPILE=",
             f"CC={'ccache ' if shutil.which('ccache') else ''}gcc",
             f"LOCALVERSION={self.local_version}",
-            f"KCFLAGS={prefix_map}",
-            f"KAFLAGS={prefix_map}",
+            f"KCFLAGS={flags}",
+            f"KAFLAGS={flags}",
             "KBUILD_BUILD_USER=popcorn",
             "KBUILD_BUILD_HOST=popcorn",
             "KBUILD_BUILD_VERSION=1",

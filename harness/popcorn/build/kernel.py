@@ -31,7 +31,8 @@ _ARTIFACT_BYTES = 512 << 20
 UAPI = Path("include/uapi")
 HEADERS = (Path("linux/popcorn.h"), Path("linux/popcorn_dev.h"))
 """What the series tells to user space: the shared memory's layout, and /dev/popcorn."""
-_FACTS = "kernel.json"
+FACTS = "kernel.json"
+"""What an entry of the store says of itself."""
 
 
 def build_kernel(
@@ -92,7 +93,7 @@ def _build(staging: Path, series: Series, flavour: str, base: Base, *, popcorn: 
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("")
     with workspace(series.name, head) as place:
-        kbuild = Kbuild(place.objects(objects_name), log, local_version=_local_version(flavour, popcorn), jobs=jobs)
+        kbuild = Kbuild(place.objects(objects_name), log, local_version=local_version(flavour, popcorn), jobs=jobs)
         with step(f"configuring the kernel ({flavour})"):
             configure(kbuild, requests)
         with step(f"building the kernel {base.version} ({flavour})") as progress:
@@ -114,11 +115,11 @@ def _collect(staging: Path, kbuild: Kbuild, release: str, series: str, flavour: 
             (staging / "include" / header).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(kbuild.tree / UAPI / header, staging / "include" / header)
     facts = {"release": release, "series": series, "flavour": flavour}
-    (staging / _FACTS).write_text(json.dumps(facts, indent=1) + "\n")
+    (staging / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def _artifact(entry: Path) -> KernelArtifact:
-    facts = json.loads((entry / _FACTS).read_text())
+    facts = json.loads((entry / FACTS).read_text())
     include = entry / "include"
     header = include / HEADERS[0]
     return KernelArtifact(
@@ -139,7 +140,8 @@ def _artifact(entry: Path) -> KernelArtifact:
     )
 
 
-def _local_version(flavour: str, popcorn: bool) -> str:
+def local_version(flavour: str, popcorn: bool) -> str:
+    """What follows the base's version in a kernel's release."""
     return ("-popcorn" if popcorn else "-base") + ("" if flavour == "default" else f"-{flavour}")
 
 

@@ -22,6 +22,7 @@ PARTS = ("kernel", "kexec", "images")
     metavar="TREE|TARBALL",
     help="Kernel source, instead of Debian's package or kernel.org's release.",
 )
+@click.option("--debug-info", is_flag=True, help="Build the kernel's twin with debug information, too.")
 @click.option("--rebuild", is_flag=True, help="Build even what the cache has; mends a corrupted entry.")
 @click.option("--update", is_flag=True, help="Look for newer sources first.")
 @click.option("-j", "--jobs", default=0, metavar="N", help="Compilers at once; default: one a CPU.")
@@ -31,6 +32,7 @@ def build(
     series: str,
     flavour: str,
     source: Path | None,
+    debug_info: bool,
     rebuild: bool,
     update: bool,
     jobs: int,
@@ -41,6 +43,7 @@ def build(
     What is unchanged since it was last built comes from the cache.
     """
     from popcorn import hostpackages
+    from popcorn.build.debuginfo import build_debug_info
     from popcorn.build.kernel import build_kernel
     from popcorn.build.kexec import build_kexec
 
@@ -58,6 +61,9 @@ def build(
             "base": kernel.manifest["inputs"]["base"],
             "patches": len(kernel.manifest["inputs"]["patches"]),
         }
+        if debug_info:
+            _, vmlinux = build_debug_info(series, flavour, source, rebuild=fresh, jobs=jobs)
+            built["debug information"] = {"dir": str(vmlinux.parent), "key": vmlinux.parent.name}
     if "kexec" in wanted or "images" in wanted:
         kexec = build_kexec(rebuild=rebuild and "kexec" in wanted, update=update)
         built["kexec"] = {"dir": str(kexec.dir), "key": kexec.key, "version": kexec.version}
@@ -74,4 +80,4 @@ def build(
         return
     for part, facts in built.items():
         about = facts.get("release") or facts.get("version") or ""
-        click.echo(f"{part:16} {about:28} {facts['dir']}")
+        click.echo(f"{part:17} {about:28} {facts['dir']}")

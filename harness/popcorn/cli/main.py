@@ -43,6 +43,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "cp": ("popcorn.cli.cp:cp", "copy files to and from kernels"),
     "console": ("popcorn.cli.console:console", "a terminal on a kernel, without the network"),
     "log": ("popcorn.cli.log:log", "show a kernel's console"),
+    "diagnose": ("popcorn.cli.diagnose:diagnose", "tell what became of each kernel, and why"),
+    "dump": ("popcorn.cli.dump:dump", "keep a kernel's memory, for drgn and crash"),
+    "gdb": ("popcorn.cli.gdb:gdb", "debug a kernel of a machine that is up"),
     "bench": ("popcorn.cli.bench:bench", "measure"),
     "report": ("popcorn.cli.report:report", "show what a run found"),
 }

@@ -14,7 +14,21 @@ from popcorn.cli.machine_options import name_option
 if TYPE_CHECKING:
     from popcorn.machine.status import KernelStatus
 
-_HEADER = ["ID", "CPUS", "STATE", "STAGE", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT", "BEYOND", "RELEASE"]
+_HEADER = [
+    "ID",
+    "CPUS",
+    "STATE",
+    "STAGE",
+    "HEALTH",
+    "BEAT",
+    "UPTIME",
+    "CPU",
+    "WINDOWS",
+    "FREE",
+    "RESIDENT",
+    "BEYOND",
+    "RELEASE",
+]
 _RIGHT = frozenset({"ID", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT", "BEYOND"})
 
 
@@ -24,9 +38,11 @@ _RIGHT = frozenset({"ID", "BEAT", "UPTIME", "CPU", "WINDOWS", "FREE", "RESIDENT"
 def ps(name: str, as_json: bool) -> None:
     """List the kernels of a machine; of one that died, as they were at its end.
 
-    BEAT is how long ago a kernel's heart was seen to beat, WINDOWS the memory that
-    it owns, FREE what it says is free, RESIDENT what the host has given pages to,
-    BEYOND that without the array of page descriptors (1/64 of the windows).
+    HEALTH is whether a kernel gets on: ok; slow, if the host gives it too little
+    time; hung, if it is busy without a beat; silent, if its CPUs stand still. BEAT
+    is how long ago its heart was seen to beat, WINDOWS the memory that it owns,
+    FREE what it says is free, RESIDENT what the host has given pages to, BEYOND
+    that without the array of page descriptors (1/64 of the windows).
     """
     from popcorn import progress
     from popcorn.cli.table import print_table
@@ -51,6 +67,7 @@ def _row(kernel: KernelStatus) -> list[str]:
         cpulist.format(kernel.cpus),
         kernel.state,
         kernel.reason or kernel.stage if kernel.state in ("dead", "parked") else kernel.stage,
+        kernel.health or "-",
         _seconds(kernel.heartbeat_age_s),
         _seconds(kernel.uptime_s),
         f"{kernel.cpu_s:.1f} s" if kernel.heartbeat else "-",

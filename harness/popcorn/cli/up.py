@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True)
 @click.option("--no-wait", is_flag=True, help="Return when QEMU runs, not when the kernels are up.")
 @click.option("--keep-failed", is_flag=True, help="Leave the machine up when a kernel does not come up.")
+@click.option("--keep-memory", is_flag=True, help="Keep the memory for `popcorn dump` when QEMU ends by itself.")
 @click.option(
     "--stall", "stall_s", type=click.FloatRange(min=1), help="Give up when nothing moves for so many seconds."
 )
@@ -52,6 +53,7 @@ def up(
     accel: Any,
     no_wait: bool,
     keep_failed: bool,
+    keep_memory: bool,
     stall_s: float | None,
     run_dir: Path | None,
     qemu_options: tuple[str, ...],
@@ -100,6 +102,7 @@ def up(
         keep_failed=keep_failed,
         stall_s=stall_s or DEFAULT_STALL_S,
         qemu_options=qemu_options,
+        keep_memory=keep_memory,
     ) as machine:
         times = machine.boot_times() if machine.record.region_size and not no_wait else []
         if as_json:

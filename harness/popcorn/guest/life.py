@@ -16,6 +16,7 @@ from popcorn.guest.copy import fetch_file, send_file
 from popcorn.guest.ssh import Ssh
 from popcorn.image.initrd import Files, with_overlay
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels
+from popcorn.machine.booted import note_started
 from popcorn.machine.layout import Slot
 from popcorn.machine.machine import Machine
 from popcorn.machine.orders import format_conf, parse_conf
@@ -74,6 +75,7 @@ def start(
                 f"kernel {id} is {slot.state}",
                 hint=f"`popcorn restart {id} --name {machine.name}` ends it first",
             )
+    note_started(machine.run_dir, ids, change.vmlinux if change is not None else None)
     with progress.step(f"starting {_named(ids)}"):
         _launch(machine, loader, ids, change or Change())
     if wait:

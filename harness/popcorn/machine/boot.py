@@ -21,6 +21,7 @@ from popcorn.dirs import runs_dir
 from popcorn.errors import HostError, MachineLostError, PopcornError, UserError
 from popcorn.machine import qemu, registry
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels, await_sshd
+from popcorn.machine.booted import write_booted
 from popcorn.machine.limits import require_room_to_record
 from popcorn.machine.machine import PLAN_FILE, Machine
 from popcorn.machine.supervisor import Launch, node_memory_path
@@ -56,6 +57,7 @@ def up(
     keep_failed: bool = False,
     stall_s: float = DEFAULT_STALL_S,
     qemu_options: Sequence[str] = (),
+    keep_memory: bool = False,
 ) -> Machine:
     """Boot a machine and wait until all its kernels have their userspace.
 
@@ -68,6 +70,7 @@ def up(
         keep_failed: leave the machine up when a kernel does not come up.
         stall_s: give up when nothing moved for so long.
         qemu_options: further words for QEMU's command line.
+        keep_memory: save the machine's memory in the run's folder when QEMU ends by itself.
 
     Raises:
         UserError: the name is taken, a file is missing, the disk is full, or QEMU cannot be told this.
@@ -75,7 +78,16 @@ def up(
         GuestError: a kernel got stuck or died.
         MachineLostError: QEMU ended.
     """
-    machine = start(plan, files, name=name, accel=accel, tied=tied, run_dir=run_dir, qemu_options=qemu_options)
+    machine = start(
+        plan,
+        files,
+        name=name,
+        accel=accel,
+        tied=tied,
+        run_dir=run_dir,
+        qemu_options=qemu_options,
+        keep_memory=keep_memory,
+    )
     try:
         if wait and files.header is not None:
             await_kernels(machine, stall_s=stall_s)
@@ -105,6 +117,7 @@ def start(
     tied: bool = False,
     run_dir: Path | None = None,
     qemu_options: Sequence[str] = (),
+    keep_memory: bool = False,
 ) -> Machine:
     """Start QEMU under a supervisor; the machine ends when the returned `Machine` is closed, unless it is kept.
 
@@ -122,6 +135,7 @@ def start(
         ours = folder if run_dir is None or not folder.exists() else None
         folder.mkdir(parents=True, exist_ok=True)
         (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
+        write_booted(folder, files.kernels)
         if files.header is not None:
             shutil.copyfile(files.header, folder / "popcorn.h")
         initrd = None
@@ -145,6 +159,7 @@ def start(
             region_start=plan.region.start if files.header is not None else 0,
             region_size=plan.region.size if files.header is not None else 0,
             hole_start=plan.machine.hole.start,
+            keep_memory=keep_memory,
         )
         launch = Launch(tuple(qemu.argv(spec)), tuple(node.memory_bytes for node in spec.nodes), record)
         lifeline = _spawn_supervisor(launch, claim)

@@ -93,11 +93,7 @@ class Machine:
     @cached_property
     def plan(self) -> Plan:
         """The plan that the machine was booted with."""
-        path = self.run_dir / PLAN_FILE
-        try:
-            return Plan.from_json(path.read_text(encoding="utf-8"), str(path))
-        except OSError as error:
-            raise HostError(f"the plan of machine {self.name!r} cannot be read: {error}") from error
+        return plan_of(self.run_dir)
 
     def alive(self) -> bool:
         """Whether QEMU runs."""
@@ -159,7 +155,9 @@ class Machine:
         answer = ask(self.record, "status")
         if answer["trouble"]:
             progress.note(f"warning: {answer['trouble']}")
-        return kernel_statuses(self.plan, region, self.memory, answer["times"], answer["now"], self.tsc_khz())
+        # A machine that was booted by an older Popcorn is told without it.
+        health = answer.get("health", {})
+        return kernel_statuses(self.plan, region, self.memory, answer["times"], answer["now"], self.tsc_khz(), health)
 
     def qmp(self) -> Qmp:
         """A new connection to QEMU's monitor, to be closed by the caller.
@@ -275,6 +273,22 @@ def attach_up(name: str = registry.DEFAULT_NAME) -> Machine:
         MachineLostError: it has died.
     """
     return Machine(registry.find_up(name))
+
+
+def plan_of(run_dir: Path) -> Plan:
+    """The plan that the machine of a run was booted with.
+
+    Raises:
+        UserError: nothing was recorded there.
+    """
+    path = run_dir / PLAN_FILE
+    try:
+        return Plan.from_json(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise UserError(
+            f"{run_dir} holds no recorded machine: its plan cannot be read: {error}",
+            hint="name a machine's run (`popcorn up` tells its folder), or use --name",
+        ) from error
 
 
 def read_log(run_dir: Path, id: int | str) -> Iterator[Entry]:

@@ -14,10 +14,12 @@ import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from popcorn.errors import HostError, UserError
 
 _FOUR_GIB = 1 << 32
+_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,48 @@ class GuestMemory:
             for begin, stop in _data_ranges(self.nodes[extent.node].fd, extent.offset, extent.offset + extent.size)
         ]
 
+    def copy_used(self, start: int, size: int, out: int, offset: int) -> None:
+        """Write the parts of a range that the host has given pages to into a file, where each belongs.
+
+        What the guest never touched stays a hole. Errors as for `extents`, and OSError for the file.
+
+        Args:
+            out: descriptor of the file.
+            offset: where in it the range begins.
+        """
+        for extent in self.extents(start, size):
+            fd = self.nodes[extent.node].fd
+            for begin, stop in _data_ranges(fd, extent.offset, extent.offset + extent.size):
+                for at in range(begin, stop, _COPY_BYTES):
+                    piece = os.pread(fd, min(_COPY_BYTES, stop - at), at)
+                    _write_all(out, piece, offset + at - extent.offset)
+            offset += extent.size
+
     def resident_bytes(self, start: int, size: int) -> int:
         """How much of a range the host has given pages to; errors as for `extents`."""
         return sum(extent.size for extent in self.data_extents(start, size))
+
+
+def open_node_files(paths: Sequence[Path], hole_start: int) -> GuestMemory:
+    """The memory of a machine that was saved in files, one a node.
+
+    Raises:
+        HostError: one cannot be opened.
+    """
+    nodes: list[NodeMemory] = []
+    try:
+        for path in paths:
+            nodes.append(NodeMemory(os.open(path, os.O_RDONLY | os.O_CLOEXEC), path.stat().st_size))
+    except OSError as error:
+        GuestMemory(nodes, hole_start).close()
+        raise HostError(f"cannot open the saved memory: {error}") from error
+    return GuestMemory(nodes, hole_start)
+
+
+def _write_all(out: int, data: bytes, offset: int) -> None:
+    while data:
+        written = os.pwrite(out, data, offset)
+        data, offset = data[written:], offset + written
 
 
 def _data_ranges(fd: int, begin: int, end: int) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -140,6 +140,11 @@ class Recorder:
         now = self._clock()
         entry = {"t": round(now, 3), "since_start_s": round(now - self._begin, 3), "event": name, **fields}
         self._events.write((json.dumps(entry) + "\n").encode())
+
+    @property
+    def slots(self) -> Mapping[int, Slot]:
+        """What each kernel's slot said last."""
+        return self._slots
 
     def times(self) -> dict[str, dict[str, float]]:
         """`Seen` of each kernel, for JSON."""

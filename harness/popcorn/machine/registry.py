@@ -55,6 +55,8 @@ class Record:
     hole_start: int = _FOUR_GIB
     nodes: tuple[tuple[int, int], ...] = field(default=())
     """File descriptor in the supervisor, and size, of each node's memory."""
+    keep_memory: bool = False
+    """Whether memory is saved in the run's folder when QEMU ends by itself."""
 
     @property
     def directory(self) -> Path:

@@ -39,6 +39,8 @@ class KernelStatus:
     beyond_page_array_bytes: int | None
     """The same without the kernel's page array: what this kernel costs the host, whatever memory it owns."""
     cpu_s: float
+    health: str | None
+    """``ok``, ``slow``, ``hung`` or ``silent`` (see `progress`); None for one that does not run."""
 
 
 def kernel_statuses(
@@ -48,6 +50,7 @@ def kernel_statuses(
     times: Mapping[str, Any],
     now: float,
     tsc_khz: int | None,
+    health: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[KernelStatus]:
     """The status of each planned kernel, and of any other that was started beyond the plan.
 
@@ -56,6 +59,7 @@ def kernel_statuses(
         memory: the machine's memory, or None when only the saved region is left.
         tsc_khz: rate of the machine's time stamp counter, if known.
         times: when the supervisor saw what change (`Recorder.times`), at the same clock as ``now``.
+        health: what it makes of that (`Progress.health`).
     """
     slots: dict[int, Slot] = {}
     if region is not None:
@@ -72,6 +76,7 @@ def kernel_statuses(
             memory,
             _age(times.get(str(id)), now),
             tsc_khz,
+            (health or {}).get(str(id), {}).get("health"),
         )
         for id in sorted([*planned, *extra])
     ]
@@ -83,7 +88,12 @@ def _age(seen: Mapping[str, float] | None, now: float) -> float | None:
 
 
 def _status(
-    slot: Slot, partition: Partition | None, memory: GuestMemory | None, age_s: float | None, tsc_khz: int | None
+    slot: Slot,
+    partition: Partition | None,
+    memory: GuestMemory | None,
+    age_s: float | None,
+    tsc_khz: int | None,
+    health: str | None,
 ) -> KernelStatus:
     state = "planned" if slot.state == "none" and partition is not None else slot.state
     windows = (
@@ -111,6 +121,7 @@ def _status(
         resident_bytes=resident,
         beyond_page_array_bytes=None if resident is None else resident - size // PAGE_ARRAY_SHARE,
         cpu_s=round(slot.cpu_ns / 1e9, 3),
+        health=health,
     )
 
 

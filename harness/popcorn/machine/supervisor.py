@@ -26,13 +26,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from popcorn.errors import HostError, PopcornError
-from popcorn.machine.memory import NodeMemory, create_node_memory
+from popcorn.machine.memory import GuestMemory, NodeMemory, create_node_memory
 from popcorn.machine.registry import Record, discard, write_record
 from popcorn.process import dying_with_parent, first_error_line
 
 if TYPE_CHECKING:
     import asyncio
 
+    from popcorn.machine.progress import Progress
     from popcorn.machine.recorder import Recorder
 
 CONTROL_SOCKET = "control.sock"
@@ -47,7 +48,6 @@ _POLL_BUSY_S = 0.04
 _POLL_IDLE_S = 0.25
 _GRACE_S = 2.0
 _LAST_EVENTS_S = 0.1
-_COPY_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class Launch:
 def node_memory_path(node: int) -> str:
     """The name under which QEMU opens the memory of a node."""
     return f"/proc/self/fd/{FIRST_NODE_FD + node}"
+
+
+def memory_file(node: int) -> str:
+    """What the memory of a node is saved as."""
+    return f"memory-node{node}.bin"
 
 
 def main(arguments: list[str]) -> int:
@@ -151,6 +156,7 @@ class _Supervisor:
         )
         self.run_dir = Path(self.record.run_dir)
         self.recorder: Recorder | None = None
+        self.progress: Progress | None = None
 
     async def run(self) -> None:
         import asyncio
@@ -250,7 +256,9 @@ class _Supervisor:
         if self.recorder is None:
             return False
         try:
-            return self.recorder.poll()
+            moved = self.recorder.poll()
+            self._judge_progress()
+            return moved
         except OSError as error:
             # A full disk must not end the machine.
             self.recorder = None
@@ -258,11 +266,20 @@ class _Supervisor:
             _complain(self.trouble)
             return False
 
+    def _judge_progress(self) -> None:
+        from popcorn.machine.progress import told
+
+        if self.recorder is None or self.progress is None or self.qemu.poll() is not None:
+            return
+        for id, health, still in self.progress.look(self.recorder.slots.values(), time.time()):
+            self.recorder.event("health", kernel=id, **told(health, still))
+
     def _open_recorder(self) -> None:
         from popcorn.machine.layout import Region, load_layout
-        from popcorn.machine.memory import GuestMemory
+        from popcorn.machine.progress import CpuTimes, Progress
         from popcorn.machine.recorder import Recorder
 
+        self.progress = Progress(CpuTimes(self.qemu.pid))
         try:
             region = None
             if self.record.region_size:
@@ -302,6 +319,7 @@ class _Supervisor:
             "now": time.time(),
             "trouble": self.trouble,
             "times": self.recorder.times() if self.recorder is not None else {},
+            "health": self.progress.health() if self.progress is not None else {},
         }
 
     def _finish(self, status: int) -> None:
@@ -313,6 +331,8 @@ class _Supervisor:
                 self.recorder.close()
             if self.record.region_size:
                 self._save_region()
+            if self.record.keep_memory and not self.wanted_down:
+                self._save_memory()
         except (PopcornError, OSError) as error:
             _complain(f"the last words could not be saved: {error}")
         _tell(self.lifeline, {"event": "failed", "reason": reason})
@@ -340,18 +360,32 @@ class _Supervisor:
 
     def _save_region(self) -> None:
         """Keep the shared region beside the logs; what was never touched stays a hole."""
-        from popcorn.machine.memory import GuestMemory
+        self._save(self.record.region_start, self.record.region_size, self.run_dir / REGION_DUMP)
 
-        memory = GuestMemory(self.nodes, self.record.hole_start)
-        start, size = self.record.region_start, self.record.region_size
-        with (self.run_dir / REGION_DUMP).open("wb") as out:
-            out.truncate(size)
-            for extent in memory.data_extents(start, size):
-                position = extent.offset - memory.extents(start, size)[0].offset
-                for offset in range(0, extent.size, _COPY_BYTES):
-                    piece = min(_COPY_BYTES, extent.size - offset)
-                    out.seek(position + offset)
-                    out.write(os.pread(self.nodes[extent.node].fd, piece, extent.offset + offset))
+    def _save_memory(self) -> None:
+        """Keep all memory, likewise: a machine's kernels can then be looked at as if it were up."""
+        sizes = [node.size for node in self.nodes]
+        try:
+            for number, size in enumerate(sizes):
+                out = os.open(self.run_dir / memory_file(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+                try:
+                    os.ftruncate(out, size)
+                    # A node by itself is memory without a hole.
+                    GuestMemory([self.nodes[number]], size).copy_used(0, size, out, 0)
+                finally:
+                    os.close(out)
+        except OSError as error:
+            _complain(f"the memory could not be kept in {self.run_dir}: {error.strerror}")
+            for number in range(len(sizes)):
+                (self.run_dir / memory_file(number)).unlink(missing_ok=True)
+
+    def _save(self, start: int, size: int, path: Path) -> None:
+        out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            os.ftruncate(out, size)
+            GuestMemory(self.nodes, self.record.hole_start).copy_used(start, size, out, 0)
+        finally:
+            os.close(out)
 
 
 if __name__ == "__main__":
