@@ -83,7 +83,7 @@ def _linked(folder: Path, name: str, *flags: str, source: str = PROGRAM) -> Path
             "-nostdlib",
             "-static",
             "-fcf-protection=none",
-            "-Wl,--build-id=none",
+            "-Wl,--build-id=sha1",
             f"-ffile-prefix-map={folder}=.",
             *flags,
             "-o",

@@ -8,6 +8,7 @@ symbol's place or in a byte of code or data would lie, and is refused.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ from popcorn.progress import step
 KIND = "debuginfo"
 _RECIPE = 1
 _TWIN_BYTES = 1 << 30
-# The linker hashes the whole file, debug information too, into this note, and nothing reads it.
-_HASHED_NOTE = ".notes"
+# The linker hashes a whole file, debug information too, into a note: of the kernel, and of the vDSO within it.
+_BUILD_ID = re.compile(rb"(\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0).{20}", re.DOTALL)
 _ADVICE = "please report it; the kernel can be debugged without lines: leave out the debug information"
 
 
@@ -124,11 +125,15 @@ def _contents(image: Path) -> dict[str, tuple[int, int, str]]:
             section.name: (
                 section["sh_addr"],
                 section["sh_size"],
-                "" if section["sh_type"] == "SHT_NOBITS" else hashlib.sha256(section.data()).hexdigest(),
+                "" if section["sh_type"] == "SHT_NOBITS" else _hash_of(section.data()),
             )
             for section in ELFFile(file).iter_sections()
-            if section["sh_flags"] & SH_FLAGS.SHF_ALLOC and section.name != _HASHED_NOTE
+            if section["sh_flags"] & SH_FLAGS.SHF_ALLOC
         }
+
+
+def _hash_of(content: bytes) -> str:
+    return hashlib.sha256(_BUILD_ID.sub(rb"\1", content)).hexdigest()
 
 
 def _symbols(image: Path) -> set[tuple[int, str]]:

@@ -66,8 +66,8 @@ def _goes_on(form: Form, text: str, before: Form, since_fault: int) -> bool:
     """Whether what looks like a first line belongs to the report before."""
     if form.kind is Kind.OOPS and _DIE.match(text):
         return since_fault <= _DIE_WITHIN and before.kind in (Kind.OOPS, Kind.BUG)
-    if form.kind is Kind.BUG and before.kind is Kind.BUG:
-        # "list_add corruption. …", then "kernel BUG at lib/list_debug.c:29!"
+    if form.kind in (Kind.BUG, Kind.WARNING) and before.kind is Kind.BUG:
+        # "list_add corruption. …", then "kernel BUG at lib/list_debug.c:29!" or a warning from there.
         return since_fault <= _DIE_WITHIN and "list_debug" in text
     # The process that was killed is named at the report's end.
     return form.kind is before.kind is Kind.OUT_OF_MEMORY and text.startswith(("Out of memory", "Memory cgroup"))
