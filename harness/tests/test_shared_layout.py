@@ -60,7 +60,7 @@ def test_a_region_without_magic_is_not_formatted() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("version", 2),
+        ("version", 99),
         ("start", 0),
         ("size", SIZE * 2),
         ("nr_kernels", 0),
