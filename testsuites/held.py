@@ -73,7 +73,8 @@ def held(machine: Machine, cpu: int) -> Iterator[None]:
                 yield
             finally:
                 stub.interrupt()
-                stub.send("D")
+                # The process by its number: without it QEMU sometimes takes none for the one that is meant, E22.
+                stub.send("D;1")
                 # That the CPUs stopped may be told once more.
                 while (answer := stub.receive()).startswith("T"):
                     pass

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import Kernel
+from conftest import EVERY_SERIES, Kernel
 
 from popcorn.machine.machine import Machine
 
-pytestmark = pytest.mark.machine("small", policy="per-core")
+pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 
 Everywhere = Callable[[str], dict[int, str]]
 # How QEMU's network shows the host's loopback to its guest.

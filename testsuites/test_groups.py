@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from conftest import EVERY_SERIES
 from messages import (
     OWN_ID,
     Everywhere,
@@ -17,7 +18,7 @@ from messages import (
     send_when_bound,
 )
 
-pytestmark = pytest.mark.machine("small", policy="per-core")
+pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 
 
 @pytest.fixture

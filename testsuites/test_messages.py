@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import Kernel
+from conftest import EVERY_SERIES, Kernel
 from held import held
 from messages import (
     OWN_ID,
@@ -26,7 +26,7 @@ from proc import interrupts
 
 from popcorn.machine.machine import Machine
 
-pytestmark = pytest.mark.machine("small", policy="per-core")
+pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 
 _LONGEST = 65504
 _QUEUE = 256

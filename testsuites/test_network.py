@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import Kernel
+from conftest import EVERY_SERIES, Kernel
 
 from popcorn.machine.machine import Machine
 from popcorn.plan.address import address_of
 
-pytestmark = pytest.mark.machine("small", policy="per-core")
+pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 
 Everywhere = Callable[[str], dict[int, str]]
 _RECEIVED = re.compile(r"(\d+) packets transmitted, (\d+) packets received")
@@ -75,7 +75,7 @@ def test_a_stream_between_two_secondaries_arrives_unharmed(kernels: list[int], k
     assert got == expected
 
 
-@pytest.mark.machine("small", policy="per-core", scratch=True)
+@pytest.mark.machine("small", policy="per-core", scratch=True, series=EVERY_SERIES)
 def test_a_kernel_that_dies_takes_nothing_down_and_gets_its_address_back(
     machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel]
 ) -> None:

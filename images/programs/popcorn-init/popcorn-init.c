@@ -107,6 +107,10 @@ static void set_sane(int fd)
 	tcsetattr(fd, TCSANOW, &tio);
 }
 
+/*
+ * Start a shell on the terminal, and wait until it has it: what is written there
+ * before, when nobody had set the terminal up, would be echoed and lost.
+ */
 static pid_t spawn_shell(void)
 {
 	static char *const argv[] = { "-sh", NULL };
@@ -114,12 +118,23 @@ static pid_t spawn_shell(void)
 		"HOME=/root", "USER=root", "LOGNAME=root", "SHELL=/bin/sh",
 		"TERM=vt102", "PATH=/sbin:/usr/sbin:/bin:/usr/bin", NULL
 	};
-	pid_t pid = fork();
+	int begun[2] = { -1, -1 };
 	sigset_t none;
+	pid_t pid;
+	char byte;
 	int fd;
 
-	if (pid)
+	if (pipe2(begun, O_CLOEXEC))
+		complain("pipe");
+	pid = fork();
+	if (pid) {
+		close(begun[1]);
+		/* Its end, when the child executes the shell or is gone. */
+		while (begun[0] >= 0 && read(begun[0], &byte, 1) < 0 && errno == EINTR)
+			;
+		close(begun[0]);
 		return pid;
+	}
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	setsid();
