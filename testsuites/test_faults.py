@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fault stays in the kernel where it happens: others finish correct work, the dead one is told of and comes back."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from command import popcorn
+from conftest import Kernel
+from messages import answers
+from scribble import Scribbler, Target
+from workload import working
+
+from popcorn.diagnose.dump import target_of
+from popcorn.diagnose.layout import START_KERNEL_MAP
+from popcorn.machine.machine import Machine
+from popcorn.machine.status import KernelStatus
+
+pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
+
+_VICTIM = 3
+_DEADLINE_S = 90.0
+_LAST_WORDS = "these are the last words of a kernel"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is done to a kernel, and what is told of it afterwards."""
+
+    name: str
+    command: str
+    """A shell runs it in the kernel."""
+    ends: str
+    """The state it comes to; ``hung`` if it has to be killed, and ``running`` if it goes on but for what hangs."""
+    title: str
+    """Of its diagnosis; a regular expression."""
+
+
+def _asked(fault: str) -> str:
+    return f"echo {fault} >/proc/popcorn/fault"
+
+
+FAULTS = (
+    Fault("panic", _asked("panic"), "dead", r"panic: fault on request"),
+    Fault("oops", _asked("oops"), "dead", r"NULL pointer dereference in fault_oops"),
+    Fault("BUG", _asked("bug"), "dead", r"BUG at drivers/popcorn/fault\.c in fault_bug"),
+    Fault("BUG in interrupt", _asked("bug-irq"), "dead", r"BUG at drivers/popcorn/fault\.c in bug_in_interrupt"),
+    Fault("stack overflow", _asked("stack"), "dead", r"stack overflow in recurse"),
+    Fault("NULL call", _asked("null-call"), "dead", r"NULL"),
+    Fault("loop with interrupts off", _asked("loop"), "hung", r"hung: busy and without a heartbeat"),
+    Fault("deadlock", _asked("deadlock"), "running", r""),
+    Fault("hung task", _asked("hang"), "running", r""),
+    Fault("out of memory", _asked("oom"), "dead", r"memory"),
+    Fault("death with a message slot", _asked("claim 5"), "hung", r"hung: busy and without a heartbeat"),
+    Fault("reboot -f", "busybox reboot -f", "parked", r"parked: "),
+    Fault("poweroff -f", "busybox poweroff -f", "parked", r"parked: "),
+    Fault("sysrq b", "echo b >/proc/sysrq-trigger", "parked", r"parked: "),
+    Fault("sysrq c", "echo c >/proc/sysrq-trigger", "dead", r"panic: sysrq triggered crash"),
+    Fault("sysrq o", "echo o >/proc/sysrq-trigger", "parked", r"parked: "),
+)
+
+
+def _status(machine: Machine) -> KernelStatus:
+    return next(kernel for kernel in machine.ps() if kernel.id == _VICTIM)
+
+
+def _inflict(kernel: Kernel, command: str) -> None:
+    """Have it happen a moment after this returns: who asked gets no answer any more."""
+    kernel.shell(f"echo {_LAST_WORDS} >/dev/kmsg; (sleep 0.3; {command}) </dev/null >/dev/null 2>&1 &")
+
+
+def _hash_tables(machine: Machine, id: int) -> list[Target]:
+    """Where a kernel has its tables of directory entries and inodes, as many bytes as its command line says."""
+    target = target_of(machine.run_dir, machine.plan, id, machine.region())
+    layout = target.layout(machine.memory)
+    words = dict(word.partition("=")[::2] for word in machine.plan.partition(id).cmdline.split())
+    found = []
+    for table, entries in (("dentry_hashtable", "dhash_entries"), ("inode_hashtable", "ihash_entries")):
+        pointer = target.symbols[table] - START_KERNEL_MAP + layout.phys_base
+        address = int.from_bytes(machine.memory.read(pointer, 8), "little")
+        found.append(Target(address - layout.direct_map, 8 * int(words[entries])))
+    return found
+
+
+def _await_end(machine: Machine, ends: str) -> None:
+    deadline = time.monotonic() + _DEADLINE_S
+    while True:
+        status = _status(machine)
+        if (status.health if ends == "hung" else status.state) == ends:
+            return
+        assert time.monotonic() < deadline, f"the kernel is {status.state}, {status.health}; expected {ends}"
+        time.sleep(0.1)
+
+
+def _diagnosed(machine: Machine) -> dict[str, Any]:
+    told = popcorn("diagnose", "--name", machine.name, "--json", str(_VICTIM))
+    assert told.returncode in (0, 1), told.stderr
+    (found,) = json.loads(told.stdout)["kernels"]
+    return dict(found)
+
+
+def _restart(machine: Machine) -> None:
+    """In place, whatever the kernel does."""
+    generation = _status(machine).generation
+    done = popcorn("restart", "--name", machine.name, "--force", str(_VICTIM))
+    assert done.returncode == 0, done.stderr
+    assert (_status(machine).state, _status(machine).generation) == ("running", generation + 1)
+
+
+def _assert_back(kernel: Callable[[int], Kernel]) -> None:
+    """It computes, has messages from others, and others have them from it."""
+    assert kernel(_VICTIM).shell("echo $((6 * 7))") == "42\n"
+    for one, other in ((_VICTIM, 5), (5, _VICTIM)):
+        (told,) = answers(kernel(one).shell(f"popcorn-msg stream {other} -n 20 -l 2000"))
+        assert told["delivered"] == 20
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_stays_where_it_happens(
+    fault: Fault, machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel]
+) -> None:
+    with working(machine, [id for id in kernels if id != _VICTIM]) as work:
+        _inflict(kernel(_VICTIM), fault.command)
+        if fault.ends == "running":
+            time.sleep(1)
+        _await_end(machine, fault.ends)
+        work.goes_on()
+        found = _diagnosed(machine)
+        assert re.match(fault.title, found["title"]), found
+        assert any(_LAST_WORDS in entry.text for entry in machine.log(_VICTIM))
+        _restart(machine)
+        _assert_back(kernel)
+
+
+_FLOODS = {
+    "messages": "while :; do popcorn-msg stream 5 -n 1000 -l 60000; done",
+    "multicast": "popcorn-msg group join $group; while :; do popcorn-msg fanout $group -n 100 -l 20; done",
+    "terminal": "while :; do cat /proc/interrupts >/dev/vty5; done",
+    "network": "while :; do busybox ping -q -c 200 -i 0 -s 1400 10.80.0.6; done",
+}
+_KILLS = 5
+
+
+@pytest.mark.parametrize("flood", _FLOODS)
+def test_a_kernel_that_is_killed_while_it_writes_to_others_takes_nothing_with_it(
+    flood: str, machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel]
+) -> None:
+    others = [id for id in kernels if id != _VICTIM]
+    group = answers(kernel(2).shell("popcorn-msg group open"))[0]["group"]
+    kernel(5).shell(f"popcorn-msg group join {group}; (cat /dev/vty{_VICTIM} >/dev/null) </dev/null >/dev/null 2>&1 &")
+    with working(machine, others) as work:
+        for number in range(_KILLS):
+            kernel(_VICTIM).shell(f"group={group}; ({_FLOODS[flood]}) </dev/null >/dev/null 2>&1 &")
+            # At another place of what it does each time.
+            time.sleep(0.3 + 0.037 * number)
+            done = popcorn("restart", "--name", machine.name, "--force", str(_VICTIM))
+            assert done.returncode == 0, done.stderr
+            _assert_back(kernel)
+        work.goes_on()
+        # A multicast group outlives its member: the others have what is sent to it.
+        (told,) = answers(kernel(2).shell(f"popcorn-msg fanout {group} -n 10 -l 20"))
+        assert told["delivered"] == 10
+    kernel(2).shell(f"popcorn-msg group close {group}")
+    kernel(5).run(["busybox", "killall", "cat"])
+
+
+def test_wild_writes_into_its_own_memory_harm_the_writer_alone(
+    machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel]
+) -> None:
+    with working(machine, [id for id in kernels if id != _VICTIM]) as work:
+        _inflict(kernel(_VICTIM), "while :; do ls /proc /sys /dev /nowhere; done")
+        with Scribbler(machine, seed=7) as scribbler:
+            # Whatever it looks up, it follows a wild pointer.
+            for target in _hash_tables(machine, _VICTIM):
+                scribbler.scribble(target, target.size // 2)
+        deadline = time.monotonic() + _DEADLINE_S
+        while _status(machine).state == "running" and _status(machine).health == "ok":
+            assert time.monotonic() < deadline, "a kernel with wild pointers goes on"
+            time.sleep(0.1)
+        work.goes_on()
+        assert not _diagnosed(machine)["in_order"]
+        _restart(machine)
+        _assert_back(kernel)

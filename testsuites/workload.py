@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work in many kernels whose results are checked, while something happens to another one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from messages import OWN_ID
+
+from popcorn.errors import GuestError
+from popcorn.guest.run import run_in_several
+from popcorn.machine.machine import Machine
+
+_ROUNDS_S = 60.0
+_SUM = "30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58"
+# Each round computes the SHA-256 of a MiB of zeros and sends messages to the next of those that work.
+_WORK = f"""
+rm -f /tmp/work-*
+n=0
+while :; do
+  case $(busybox head -c 1048576 /dev/zero | busybox sha256sum) in
+    {_SUM}*) ;;
+    *) echo wrong sum >>/tmp/work-wrong ;;
+  esac
+  case $(popcorn-msg stream $1 -n 50 -l 1000 2>&1) in
+    *'"delivered": 50,'*) ;;
+    *) echo messages were lost >>/tmp/work-wrong ;;
+  esac
+  n=$((n + 1))
+  echo $n >/tmp/work-new
+  mv /tmp/work-new /tmp/work-rounds
+done
+"""
+
+
+class Work:
+    """What some kernels do; a round is done when its sum was right and its messages arrived."""
+
+    def __init__(self, machine: Machine, ids: Sequence[int]) -> None:
+        self._machine = machine
+        self.ids = tuple(ids)
+
+    def begin(self) -> None:
+        """Start it in each; messages go round."""
+        ring = " ".join(f"{id}:{next}" for id, next in zip(self.ids, (*self.ids[1:], self.ids[0]), strict=True))
+        self._in_all(
+            f"{OWN_ID}; for pair in {ring}; do [ ${{pair%:*}} = $id ] && next=${{pair#*:}}; done; "
+            f"(exec sh -c '{_quoted(_WORK)}' work $next) </dev/null >/dev/null 2>&1 & echo $! >/tmp/working"
+        )
+
+    def end(self) -> None:
+        """End it, and leave nothing of it."""
+        self._in_all("kill $(cat /tmp/working); rm -f /tmp/work*")
+
+    def rounds(self) -> dict[int, int]:
+        """How many rounds each has done, all without an error."""
+        answers = self._in_all("cat /tmp/work-rounds 2>/dev/null || echo 0; cat /tmp/work-wrong 2>/dev/null || true")
+        return {id: int(text) for id, text in answers.items()}
+
+    def goes_on(self) -> None:
+        """Wait until each has done two more rounds: one may have been nearly done before."""
+        before = self.rounds()
+        deadline = time.monotonic() + _ROUNDS_S
+        while late := [id for id, done in self.rounds().items() if done < before[id] + 2]:
+            assert time.monotonic() < deadline, f"kernels {late} do not go on with their work"
+            time.sleep(0.1)
+
+    def _in_all(self, script: str) -> dict[int, str]:
+        found = {}
+        for id, done in run_in_several(self._machine, ["sh", "-c", script], self.ids, timeout_s=_ROUNDS_S):
+            assert done.status == 0, f"kernel {id}: {script!r} ended with {done.status}: {done.stderr_text}"
+            found[id] = done.stdout_text
+        return found
+
+
+@contextmanager
+def working(machine: Machine, ids: Sequence[int]) -> Iterator[Work]:
+    """Have kernels work until the block ends; at its end all went on and nothing was wrong."""
+    work = Work(machine, ids)
+    work.begin()
+    try:
+        work.goes_on()
+        yield work
+        work.goes_on()
+    finally:
+        # A test that failed already says why.
+        with suppress(AssertionError, GuestError):
+            work.end()
+
+
+def _quoted(script: str) -> str:
+    return script.replace("'", "'\\''")
