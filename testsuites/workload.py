@@ -14,13 +14,14 @@ from popcorn.guest.run import run_in_several
 from popcorn.machine.machine import Machine
 
 _ROUNDS_S = 60.0
-_SUM = "30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58"
-# Each round computes the SHA-256 of a MiB of zeros and sends messages to the next of those that work.
+_SUM = "de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31"
+# Each round computes the SHA-256 of 64 KiB of zeros and sends messages to the next of those that work. The pause leaves
+# a host with fewer CPUs than kernels the time to do something else.
 _WORK = f"""
 rm -f /tmp/work-*
 n=0
 while :; do
-  case $(busybox head -c 1048576 /dev/zero | busybox sha256sum) in
+  case $(busybox head -c 65536 /dev/zero | busybox sha256sum) in
     {_SUM}*) ;;
     *) echo wrong sum >>/tmp/work-wrong ;;
   esac
@@ -31,6 +32,7 @@ while :; do
   n=$((n + 1))
   echo $n >/tmp/work-new
   mv /tmp/work-new /tmp/work-rounds
+  usleep 300000
 done
 """
 
