@@ -37,9 +37,9 @@ from popcorn.errors import PopcornError
 from popcorn.guest.finished import Finished
 from popcorn.guest.run import Via
 from popcorn.machine.assemble import Choice, for_flavour, kernel_files
-from popcorn.machine.boot import up
 from popcorn.machine.machine import Machine
 from popcorn.plan import make_plan
+from popcorn.snapshot.bringup import up
 
 if TYPE_CHECKING:
     from scheduling import GroupScheduling

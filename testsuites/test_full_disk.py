@@ -18,7 +18,7 @@ from popcorn.dirs import cache_dir, source_root
 from popcorn.machine.assemble import kernel_files
 from popcorn.plan import make_plan
 
-_UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg")
+_UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg", "--cold")
 _START_S = 120.0
 _GONE_S = 8.0
 

@@ -10,7 +10,7 @@ import pytest
 from popcorn.config import load_machine
 from popcorn.errors import HostError, UserError
 from popcorn.machine import qemu
-from popcorn.machine.boot import machine_spec
+from popcorn.machine.launch import machine_spec
 from popcorn.machine.qmp import forwarded_port
 from popcorn.plan import make_plan
 

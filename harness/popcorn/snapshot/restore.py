@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Going on from a snapshot, under any name."""
+
+from __future__ import annotations
+
+import mmap
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from popcorn import cpulist, progress
+from popcorn.errors import GuestError, UserError
+from popcorn.machine.arrival import DEFAULT_STALL_S, StallJudge
+from popcorn.machine.boot import abandon
+from popcorn.machine.control import ask, open_memory
+from popcorn.machine.launch import Origin, launch
+from popcorn.machine.machine import PLAN_FILE, Machine
+from popcorn.machine.memory import GuestMemory
+from popcorn.plan.model import Plan
+from popcorn.snapshot.clock import set_time_of_day
+from popcorn.snapshot.file import Header, Reader
+from popcorn.snapshot.inputs import Inputs, differences, of_machine
+from popcorn.snapshot.migration import put_state
+from popcorn.snapshot.pages import PAGE_BYTES, Pages
+from popcorn.snapshot.shelf import Kind, reading
+
+AUTOMATIC = "automatic"
+# Two clocks that differ by less are the same to people.
+_CLOCK_OFF_S = 0.02
+_LOOK_S = 0.02
+
+
+def restore(
+    snapshot: str,
+    kind: Kind = "named",
+    *,
+    name: str,
+    tied: bool = False,
+    run_dir: Path | None = None,
+    keep_memory: bool = False,
+    wanted: Inputs | None = None,
+    stall_s: float = DEFAULT_STALL_S,
+) -> Machine:
+    """A machine that goes on where the saved one was; until it is kept, it ends with the returned `Machine`.
+
+    Args:
+        name: of the new machine.
+        wanted: what the machine shall be made of; any that runs here if not given.
+        stall_s: give up when a kernel does not move for so long.
+
+    Raises:
+        UserError: there is no such snapshot, it does not fit here, or the name is taken.
+        CorruptSnapshotError: it is damaged.
+        HostError: QEMU or the host refused.
+        GuestError: a kernel does not go on.
+        MachineLostError: QEMU ended.
+    """
+    with progress.step("restoring the machine"), reading(snapshot, kind) as reader:
+        files = reader.files()
+        plan = Plan.from_json(files[PLAN_FILE].decode(), f"the plan of the snapshot {snapshot}")
+        require_fitting(snapshot, reader.header, plan, wanted)
+        origin = Origin(
+            lambda folder: _write_files(folder, files),
+            snapshot=snapshot if kind == "named" else AUTOMATIC,
+            saved=reader.header.saved,
+        )
+        machine = launch(plan, origin, name=name, accel="tcg", tied=tied, run_dir=run_dir, keep_memory=keep_memory)
+        try:
+            _go_on(machine, reader, stall_s)
+        except BaseException:
+            abandon(machine)
+            # What the saved machine said is not of this run.
+            for file in files:
+                (machine.run_dir / file).unlink(missing_ok=True)
+            raise
+    return machine
+
+
+def require_fitting(snapshot: str, header: Header, plan: Plan, wanted: Inputs | None) -> None:
+    """Refuse a snapshot that does not agree with this host, or with what is wanted.
+
+    Raises:
+        UserError: naming all that differs.
+    """
+    try:
+        saved = Inputs.from_json(header.inputs)
+    except (TypeError, KeyError) as error:
+        raise UserError(f"the snapshot {snapshot!r} is of another version of Popcorn: {error}") from error
+    here = of_machine(plan, saved.accel, {})
+    here = Inputs(**{**vars(here), "kernels": saved.kernels})
+    if reasons := list(dict.fromkeys([*differences(saved, here), *(differences(saved, wanted) if wanted else ())])):
+        raise UserError(
+            f"the snapshot {snapshot!r} does not fit: {'; '.join(reasons)}",
+            hint="boot the machine anew with `popcorn up`, and save it again",
+        )
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    for file, content in files.items():
+        path = folder / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+
+def _go_on(machine: Machine, reader: Reader, stall_s: float) -> None:
+    header, record = reader.header, machine.record
+    state = reader.state()
+    memory = open_memory(record, writable=True)
+    try:
+        with _pages_of(memory) as nodes:
+            reader.memory(nodes)
+        with machine.qmp() as qmp:
+            put_state(machine, qmp, state)
+            ask(record, "follow", times=header.times, now=header.seen_at)
+            beats = _beats(machine)
+            guess = time.time()
+            set_time_of_day(record, memory, tsc=header.tsc, wall_s=guess)
+            resumed = qmp.resume()
+        if abs(resumed - guess) > _CLOCK_OFF_S:
+            beats = _beats(machine)
+            set_time_of_day(record, memory, tsc=header.tsc, wall_s=resumed)
+    finally:
+        memory.close()
+    _await_beats(machine, beats, stall_s)
+
+
+@contextmanager
+def _pages_of(memory: GuestMemory) -> Iterator[list[Pages]]:
+    mappings = [mmap.mmap(node.fd, node.size) for node in memory.nodes]
+    nodes = [np.frombuffer(mapping, dtype=np.uint8).reshape(-1, PAGE_BYTES) for mapping in mappings]
+    try:
+        yield nodes
+    finally:
+        # The arrays hold the mappings; whoever has one of the former keeps the latter.
+        nodes.clear()
+
+
+def _beats(machine: Machine) -> dict[int, int]:
+    """The heartbeats of the kernels that run, so far."""
+    return {slot.id: slot.heartbeat for slot in machine.region().slots() if slot.state == "running"}
+
+
+def _await_beats(machine: Machine, before: Mapping[int, int], stall_s: float) -> None:
+    """Wait until the heart of each kernel beat again: it lives, and has set its clock.
+
+    Raises:
+        GuestError: one does not.
+        MachineLostError: QEMU ended.
+    """
+    region = machine.region()
+    judge = StallJudge(stall_s, time.monotonic())
+    while True:
+        slots = [region.slot(id) for id in before]
+        pending = [slot.id for slot in slots if slot.heartbeat == before[slot.id] and not slot.ended]
+        if not pending:
+            return
+        if not machine.alive():
+            raise machine.lost()
+        if judge.stalled([slot.log_head for slot in slots], [slot.heartbeat for slot in slots], time.monotonic()):
+            raise GuestError(
+                f"kernels {cpulist.format(pending)} did not go on from the snapshot: no heartbeat for {stall_s:g} s",
+                hint=f"what was recorded is in {machine.run_dir}",
+            )
+        time.sleep(_LOOK_S)
