@@ -72,6 +72,4 @@ def test_more_distinct_pages_than_were_made_room_for_come_back() -> None:
 def test_numbers_that_make_no_sense_are_refused(node: int, first: int, numbers: list[int], nr_fresh: int) -> None:
     spread, fresh = Spread([empty(4)]), empty(nr_fresh)
     with pytest.raises(ValueError, match=r"are no memory of the machine|numbered in another order"):
-        spread.put(
-            node, first, np.array(numbers, dtype=np.uint32), memory(list(range(1, nr_fresh + 1)) or [0])[:nr_fresh]
-        )
+        spread.put(node, first, np.array(numbers, dtype=np.uint32), fresh)

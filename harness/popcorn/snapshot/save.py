@@ -127,6 +127,6 @@ def _used_pages(node: NodeMemory) -> Iterator[tuple[int, Pages]]:
         for begin in range(extent.offset, extent.offset + extent.size, buffer.nbytes):
             size = min(buffer.nbytes, extent.offset + extent.size - begin)
             pages = buffer[: size // PAGE_BYTES]
-            if os.preadv(node.fd, [memoryview(pages).cast("B")], begin) != size:
+            if os.preadv(node.fd, [pages.data.cast("B")], begin) != size:
                 raise HostError(f"cannot read {size:#x} bytes of a node's memory at {begin:#x}")
             yield begin // PAGE_BYTES, pages
