@@ -280,6 +280,7 @@ def private_dirs(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("POPCORN_RUNS", str(short_path / "runs"))
+    monkeypatch.setenv("POPCORN_SNAPSHOTS", str(short_path / "snapshots"))
     with _ended_with_us():
         yield short_path
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from popcorn import cpulist, progress
-from popcorn.errors import GuestError, UserError
+from popcorn.errors import GuestError, HostError, UserError
 from popcorn.machine.arrival import DEFAULT_STALL_S, StallJudge
 from popcorn.machine.boot import abandon
 from popcorn.machine.control import ask, open_memory
@@ -114,7 +114,9 @@ def _go_on(machine: Machine, reader: Reader, stall_s: float) -> None:
             reader.memory(nodes)
         with machine.qmp() as qmp:
             put_state(machine, qmp, state)
-            ask(record, "follow", times=header.times, now=header.seen_at)
+            trouble = ask(record, "follow", times=header.times, now=header.seen_at)["trouble"]
+            if trouble:
+                raise HostError(f"the machine {machine.name!r} is not recorded: {trouble}")
             beats = _beats(machine)
             guess = time.time()
             set_time_of_day(record, memory, tsc=header.tsc, wall_s=guess)
