@@ -142,6 +142,7 @@ def test_a_snapshot_that_does_not_fit_or_is_damaged_is_refused(private_dirs: Pat
     damaged = popcorn("up", "--from", "state")
     assert damaged.returncode == 2, damaged.stderr
     assert "state.snapshot is corrupted" in damaged.stderr
+    assert len([run for run in (private_dirs / "runs").iterdir() if run.name != "last"]) == 1, "of the boot alone"
     assert machines() == []
     assert qemus(private_dirs) == []
     removed = popcorn("snapshot", "rm", "state")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from popcorn.plan.model import Plan
 
 HEADER_FILE = "popcorn.h"
 _QEMU_ANSWER_S = 30.0
+_LOOK_S = 0.01
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Origin:
     """What it goes on from, as the user knows it."""
     saved: float = 0.0
     """When that was taken, in Unix time."""
+    load: Callable[[registry.Record], None] | None = None
+    """Fills the machine's memory, while QEMU gets ready."""
 
 
 def launch(
@@ -57,11 +61,12 @@ def launch(
 ) -> Machine:
     """Start QEMU under a supervisor; the machine ends when the returned `Machine` is closed, unless it is kept.
 
-    One that goes on from a snapshot stands still, without memory and state, and is not recorded yet.
+    One that goes on from a snapshot stands still, without the state of its CPUs, and is not recorded yet.
 
     Raises:
         UserError: the name is taken, or the disk is full.
         HostError: QEMU refused to start.
+        PopcornError: what loading the memory raises.
     """
     require_room_to_record(run_dir)
     claim = registry.claim(name)
@@ -111,7 +116,14 @@ def launch(
     finally:
         # The supervisor holds it now.
         os.close(claim.lock)
-    return Machine(_started(record, lifeline), lifeline)
+    try:
+        if origin.load is not None:
+            _load(origin.load, name, lifeline)
+        return Machine(_started(record, lifeline), lifeline)
+    except BaseException:
+        lifeline.close()
+        await_unlocked(name)
+        raise
 
 
 def machine_spec(
@@ -187,6 +199,15 @@ def _supervisor_environment(ours: Mapping[str, str]) -> dict[str, str]:
     package_parent = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [package_parent, ours.get("PYTHONPATH", "")]))
     return {**ours, "PYTHONPATH": search}
+
+
+def _load(load: Callable[[registry.Record], None], name: str, lifeline: socket.socket) -> None:
+    """Fill the memory as soon as the supervisor has made it; if it cannot, it says why on the lifeline."""
+    deadline = time.monotonic() + _QEMU_ANSWER_S
+    while (record := registry.read_record(name)) is None or not record.nodes:
+        if select.select([lifeline], [], [], _LOOK_S)[0] or time.monotonic() > deadline:
+            return
+    load(record)
 
 
 def _started(record: registry.Record, lifeline: socket.socket) -> registry.Record:

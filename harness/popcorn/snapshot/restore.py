@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import mmap
+import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,11 @@ from popcorn.machine.boot import abandon
 from popcorn.machine.control import ask, open_memory
 from popcorn.machine.launch import Origin, launch
 from popcorn.machine.machine import PLAN_FILE, Machine
-from popcorn.machine.memory import GuestMemory
+from popcorn.machine.memory import NodeMemory
+from popcorn.machine.registry import Record
 from popcorn.plan.model import Plan
 from popcorn.snapshot.clock import set_time_of_day
-from popcorn.snapshot.file import Header, Reader
+from popcorn.snapshot.file import CorruptSnapshotError, Header, Reader
 from popcorn.snapshot.inputs import Inputs, differences, of_machine
 from popcorn.snapshot.migration import put_state
 from popcorn.snapshot.pages import PAGE_BYTES, Pages
@@ -62,19 +63,29 @@ def restore(
         files = reader.files()
         plan = Plan.from_json(files[PLAN_FILE].decode(), f"the plan of the snapshot {snapshot}")
         require_fitting(snapshot, reader.header, plan, wanted)
+        state = reader.state()
+        filled: list[Path] = []
+
+        def fill(folder: Path) -> None:
+            filled.append(folder)
+            _write_files(folder, files)
+
         origin = Origin(
-            lambda folder: _write_files(folder, files),
+            fill,
             snapshot=snapshot if kind == "named" else AUTOMATIC,
             saved=reader.header.saved,
+            load=lambda record: _load(record, reader),
         )
-        machine = launch(plan, origin, name=name, accel="tcg", tied=tied, run_dir=run_dir, keep_memory=keep_memory)
         try:
-            _go_on(machine, reader, stall_s)
-        except BaseException:
-            abandon(machine)
-            # What the saved machine said is not of this run.
-            for file in files:
-                (machine.run_dir / file).unlink(missing_ok=True)
+            machine = launch(plan, origin, name=name, accel="tcg", tied=tied, run_dir=run_dir, keep_memory=keep_memory)
+            try:
+                _go_on(machine, reader.header, state, stall_s)
+            except BaseException:
+                abandon(machine)
+                raise
+        except BaseException as error:
+            for folder in filled:
+                _forget(folder, files, whole=run_dir is None and isinstance(error, CorruptSnapshotError))
             raise
     return machine
 
@@ -105,13 +116,31 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
         path.write_bytes(content)
 
 
-def _go_on(machine: Machine, reader: Reader, stall_s: float) -> None:
-    header, record = reader.header, machine.record
-    state = reader.state()
+def _forget(folder: Path, files: Iterable[str], *, whole: bool) -> None:
+    """What the saved machine said is not of a run that did not come to be; what QEMU said may be asked for."""
+    if whole:
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in files:
+        (folder / file).unlink(missing_ok=True)
+
+
+def _load(record: Record, reader: Reader) -> None:
     memory = open_memory(record, writable=True)
     try:
-        with _pages_of(memory) as nodes:
-            reader.memory(nodes)
+        reader.memory([_pages_of(node) for node in memory.nodes])
+    finally:
+        memory.close()
+
+
+def _pages_of(node: NodeMemory) -> Pages:
+    """The memory of a node; it is unmapped with the array."""
+    return np.frombuffer(mmap.mmap(node.fd, node.size), dtype=np.uint8).reshape(-1, PAGE_BYTES)
+
+
+def _go_on(machine: Machine, header: Header, state: bytes, stall_s: float) -> None:
+    record = machine.record
+    memory = open_memory(record, writable=True)
+    try:
         with machine.qmp() as qmp:
             put_state(machine, qmp, state)
             trouble = ask(record, "follow", times=header.times, now=header.seen_at)["trouble"]
@@ -127,17 +156,6 @@ def _go_on(machine: Machine, reader: Reader, stall_s: float) -> None:
     finally:
         memory.close()
     _await_beats(machine, beats, stall_s)
-
-
-@contextmanager
-def _pages_of(memory: GuestMemory) -> Iterator[list[Pages]]:
-    mappings = [mmap.mmap(node.fd, node.size) for node in memory.nodes]
-    nodes = [np.frombuffer(mapping, dtype=np.uint8).reshape(-1, PAGE_BYTES) for mapping in mappings]
-    try:
-        yield nodes
-    finally:
-        # The arrays hold the mappings; whoever has one of the former keeps the latter.
-        nodes.clear()
 
 
 def _beats(machine: Machine) -> dict[int, int]:
