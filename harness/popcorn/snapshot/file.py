@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import struct
 from collections.abc import Mapping, Sequence
@@ -128,6 +129,21 @@ class Writer:
         self._frame.write(content)
 
 
+class _Frame:
+    """What lies between the header and the last line."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        begin = file.tell()
+        self._left = file.seek(0, os.SEEK_END) - len(_END) - begin
+        file.seek(begin)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
 class Reader:
     """Reads a snapshot from an open file, in the order of the methods.
 
@@ -142,7 +158,7 @@ class Reader:
         """
         self._path = path
         self.header = self._read_header(file)
-        self._stream = zstandard.ZstdDecompressor().stream_reader(file, closefd=False)
+        self._stream = zstandard.ZstdDecompressor().stream_reader(_Frame(file), closefd=False)
 
     def files(self) -> dict[str, bytes]:
         """The files of the run's folder."""
@@ -190,7 +206,7 @@ class Reader:
         if hashlib.sha256(line).hexdigest().encode() != digest:
             raise self._corrupt("its header does not have the digest that was written with it")
         begin = file.tell()
-        file.seek(-len(_END), 2)
+        file.seek(-len(_END), os.SEEK_END)
         if file.read() != _END:
             raise self._corrupt("its end is missing")
         file.seek(begin)
