@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Self, cast
 
 import numpy as np
 import zstandard
@@ -105,7 +105,7 @@ class Writer:
         if kind is not None:
             return
         self._frame.write(_PIECE.pack(0, 0, 0, 0))
-        self._frame.close()
+        self._frame.flush(zstandard.FLUSH_FRAME)
         self._out.write(_END)
 
     def files(self, files: Mapping[str, bytes]) -> None:
@@ -158,7 +158,7 @@ class Reader:
         """
         self._path = path
         self.header = self._read_header(file)
-        self._stream = zstandard.ZstdDecompressor().stream_reader(_Frame(file), closefd=False)
+        self._stream = zstandard.ZstdDecompressor().stream_reader(cast("IO[bytes]", _Frame(file)), closefd=False)
 
     def files(self) -> dict[str, bytes]:
         """The files of the run's folder."""
