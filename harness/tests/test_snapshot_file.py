@@ -19,7 +19,7 @@ from popcorn.dirs import cache_dir, snapshots_dir
 from popcorn.errors import UserError
 from popcorn.snapshot import shelf
 from popcorn.snapshot.file import CorruptSnapshotError, Header, Reader, Writer
-from popcorn.snapshot.inputs import Inputs, differences
+from popcorn.snapshot.inputs import Inputs, Wanted, differences, unwanted
 from popcorn.snapshot.pages import PAGE_BYTES, Pages, Sieve
 
 HEADER = Header(
@@ -255,3 +255,11 @@ def test_what_differs_is_named_and_gives_another_key(here: Inputs, told: str) ->
 def test_equal_inputs_differ_in_nothing() -> None:
     assert list(differences(INPUTS, replace(INPUTS))) == []
     assert list(differences(INPUTS, replace(INPUTS, image={}))) == []
+    assert list(differences(INPUTS, replace(INPUTS, kernels={}))) == []
+
+
+def test_what_the_user_did_not_say_is_not_compared() -> None:
+    assert list(unwanted(INPUTS, Wanted(None, None))) == []
+    assert list(unwanted(INPUTS, Wanted("other", None))) == ["its plan is another one"]
+    (told,) = unwanted(INPUTS, Wanted(None, {"0": "one"}))
+    assert told == "kernel 4 runs build one, and now none is meant"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,25 +22,8 @@ if TYPE_CHECKING:
     from popcorn.machine.machine import Machine
     from popcorn.plan import Plan
 
-_WHAT_TO_BOOT = frozenset(
-    {
-        "machine",
-        "policy",
-        "memory",
-        "sizes",
-        "devices",
-        "append",
-        "plan_file",
-        "series",
-        "flavour",
-        "source",
-        "secondary_series",
-        "secondary_flavour",
-        "vmlinux",
-        "initrd",
-        "accel",
-    }
-)
+_PLAN_OPTIONS = ("machine", "policy", "memory", "sizes", "devices", "append", "plan_file")
+_KERNEL_OPTIONS = ("series", "flavour", "source", "secondary_series", "secondary_flavour", "vmlinux", "initrd")
 
 
 @click.command()
@@ -104,9 +88,17 @@ def up(
 
     registry.require_free(name)
     if snapshot is not None:
-        _refuse_with_snapshot(cold=cold, no_wait=no_wait, qemu_option=bool(qemu_options), keep_failed=keep_failed)
-    described = snapshot is None or _says_what_to_boot()
-    plan = chosen_plan(**options) if described else None
+        _refuse_with_snapshot(
+            {
+                "--cold": cold,
+                "--no-wait": no_wait,
+                "--qemu-option": bool(qemu_options),
+                "--keep-failed": keep_failed,
+                "--accel kvm": accel == "kvm",
+            }
+        )
+    says_plan, says_kernels = snapshot is None or _typed(_PLAN_OPTIONS), snapshot is None or _typed(_KERNEL_OPTIONS)
+    plan = chosen_plan(**options) if says_plan else None
     hostpackages.ensure("up")
     from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
     from popcorn.snapshot import bringup, inputs
@@ -115,8 +107,9 @@ def up(
     files = None
     if plan is not None:
         warn_of_scarce_memory(plan, flavour)
+    if says_kernels:
         plan, files = _files(
-            plan,
+            plan or bringup.plan_in(snapshot or ""),
             series=series,
             flavour=flavour,
             source=source,
@@ -133,7 +126,7 @@ def up(
     }
     began = time.monotonic()
     if snapshot is not None:
-        wanted = inputs.of_boot(plan, files, "tcg") if plan is not None and files is not None else None
+        wanted = inputs.wanted(plan if says_plan else None, files)
         running = bringup.from_snapshot(snapshot, wanted=wanted, **common)
     else:
         assert plan is not None
@@ -152,23 +145,19 @@ def up(
             _print(machine, times, took_s)
 
 
-def _refuse_with_snapshot(**given: bool) -> None:
+def _refuse_with_snapshot(given: Mapping[str, bool]) -> None:
     for option, is_given in given.items():
         if is_given:
             raise UserError(
-                f"--from cannot be combined with --{option.replace('_', '-')}",
+                f"--from cannot be combined with {option}",
                 hint="leave one of them out: a machine that goes on from a snapshot is not booted",
             )
 
 
-def _says_what_to_boot() -> bool:
-    """Whether any option of what to boot was typed."""
-    context = click.get_current_context()
-    return any(
-        context.get_parameter_source(str(parameter.name)) is click.core.ParameterSource.COMMANDLINE
-        for parameter in context.command.params
-        if parameter.name in _WHAT_TO_BOOT
-    )
+def _typed(options: Sequence[str]) -> bool:
+    """Whether one of these was typed."""
+    sources = map(click.get_current_context().get_parameter_source, options)
+    return click.core.ParameterSource.COMMANDLINE in sources
 
 
 def _files(

@@ -19,10 +19,12 @@ from popcorn.machine.machine import Machine
 from popcorn.plan.model import Plan
 from popcorn.snapshot import inputs as made_of
 from popcorn.snapshot.file import CorruptSnapshotError
-from popcorn.snapshot.inputs import Inputs
-from popcorn.snapshot.restore import restore
+from popcorn.snapshot.inputs import Inputs, Wanted
+from popcorn.snapshot.restore import plan_in, restore
 from popcorn.snapshot.save import save
 from popcorn.snapshot.shelf import MissingSnapshotError, evict, limit_bytes, path_of, remove
+
+__all__ = ["from_snapshot", "plan_in", "up"]
 
 
 def up(
@@ -69,7 +71,7 @@ def from_snapshot(
     name: str = registry.DEFAULT_NAME,
     run_dir: Path | None = None,
     keep_memory: bool = False,
-    wanted: Inputs | None = None,
+    wanted: Wanted | None = None,
     stall_s: float = DEFAULT_STALL_S,
 ) -> Machine:
     """A machine that goes on from a named snapshot, up until `down`. Arguments and errors as for `restore`."""

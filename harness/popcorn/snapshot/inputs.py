@@ -68,8 +68,24 @@ def of_boot(plan: Plan, files: BootFiles, accel: str) -> Inputs | None:
 
 
 def of_machine(plan: Plan, accel: str, kernels: Mapping[int, BootedKernel]) -> Inputs:
-    """The inputs of a machine that is up, or would be."""
+    """The inputs of a machine that is up, as far as they were recorded."""
     return _inputs(plan, accel, {str(id): kernel.key for id, kernel in sorted(kernels.items())}, {})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the user says of a machine that goes on from a snapshot; None where nothing was said."""
+
+    plan: str | None
+    kernels: Mapping[str, str] | None
+
+
+def wanted(plan: Plan | None, files: BootFiles | None) -> Wanted:
+    """What a snapshot shall agree with."""
+    return Wanted(
+        None if plan is None else _digest(plan),
+        None if files is None else {str(id): kernel.dir.name for id, kernel in sorted(files.kernels.items())},
+    )
 
 
 def _inputs(plan: Plan, accel: str, kernels: Mapping[str, str], image: Mapping[str, str]) -> Inputs:
@@ -85,14 +101,14 @@ def _inputs(plan: Plan, accel: str, kernels: Mapping[str, str], image: Mapping[s
         accel=accel,
         hardware=tuple(qemu.argv(spec)),
         keys=sha256_bytes(f"{own.client_public} {own.host_public}".encode()),
-        plan=sha256_bytes(plan.to_json().encode()),
+        plan=_digest(plan),
         kernels=kernels,
         image=image,
     )
 
 
 def differences(saved: Inputs, here: Inputs) -> Iterator[str]:
-    """What does not agree, for the user; the image counts where both know it."""
+    """What does not agree, for the user; kernels and images count where both know them."""
     if saved.qemu != here.qemu:
         yield f"it was saved with QEMU {saved.qemu}, and this is {here.qemu}"
     if saved.host != here.host:
@@ -103,16 +119,26 @@ def differences(saved: Inputs, here: Inputs) -> Iterator[str]:
         yield f"its machine is another one: {_words(saved.hardware, here.hardware)}"
     if saved.keys != here.keys:
         yield "its kernels know other keys for logging in than this user has now"
-    if saved.plan != here.plan:
-        yield "its plan is another one"
-    for id in sorted(saved.kernels.keys() | here.kernels.keys(), key=int):
-        one, other = saved.kernels.get(id, "none"), here.kernels.get(id, "none")
-        if one != other:
-            yield f"kernel {id} runs build {one[:12]}, and now {other[:12]} is meant"
+    yield from unwanted(saved, Wanted(here.plan, here.kernels or None))
     if saved.image and here.image:
         for part in sorted(saved.image.keys() | here.image.keys()):
             if saved.image.get(part) != here.image.get(part):
                 yield f"the {part} is another one"
+
+
+def unwanted(saved: Inputs, wanted: Wanted) -> Iterator[str]:
+    """What does not agree with what the user says, for the user."""
+    if wanted.plan is not None and saved.plan != wanted.plan:
+        yield "its plan is another one"
+    if wanted.kernels is not None:
+        for id in sorted(saved.kernels.keys() | wanted.kernels.keys(), key=int):
+            one, other = saved.kernels.get(id, "none"), wanted.kernels.get(id, "none")
+            if one != other:
+                yield f"kernel {id} runs build {one[:12]}, and now {other[:12]} is meant"
+
+
+def _digest(plan: Plan) -> str:
+    return sha256_bytes(plan.to_json().encode())
 
 
 def _words(saved: tuple[str, ...], here: tuple[str, ...]) -> str:

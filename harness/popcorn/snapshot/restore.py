@@ -23,7 +23,7 @@ from popcorn.machine.registry import Record
 from popcorn.plan.model import Plan
 from popcorn.snapshot.clock import set_time_of_day
 from popcorn.snapshot.file import CorruptSnapshotError, Header, Reader
-from popcorn.snapshot.inputs import Inputs, differences, of_machine
+from popcorn.snapshot.inputs import Inputs, Wanted, differences, of_machine, unwanted
 from popcorn.snapshot.migration import put_state
 from popcorn.snapshot.pages import PAGE_BYTES, Pages
 from popcorn.snapshot.shelf import Kind, reading
@@ -42,14 +42,14 @@ def restore(
     tied: bool = False,
     run_dir: Path | None = None,
     keep_memory: bool = False,
-    wanted: Inputs | None = None,
+    wanted: Wanted | None = None,
     stall_s: float = DEFAULT_STALL_S,
 ) -> Machine:
     """A machine that goes on where the saved one was; until it is kept, it ends with the returned `Machine`.
 
     Args:
         name: of the new machine.
-        wanted: what the machine shall be made of; any that runs here if not given.
+        wanted: what it shall agree with, beside this host.
         stall_s: give up when a kernel does not move for so long.
 
     Raises:
@@ -61,7 +61,7 @@ def restore(
     """
     with progress.step("restoring the machine"), reading(snapshot, kind) as reader:
         files = reader.files()
-        plan = Plan.from_json(files[PLAN_FILE].decode(), f"the plan of the snapshot {snapshot}")
+        plan = _plan(snapshot, files)
         require_fitting(snapshot, reader.header, plan, wanted)
         state = reader.state()
         filled: list[Path] = []
@@ -90,7 +90,17 @@ def restore(
     return machine
 
 
-def require_fitting(snapshot: str, header: Header, plan: Plan, wanted: Inputs | None) -> None:
+def plan_in(snapshot: str) -> Plan:
+    """The plan of a named snapshot; errors as for `restore`."""
+    with reading(snapshot) as reader:
+        return _plan(snapshot, reader.files())
+
+
+def _plan(snapshot: str, files: Mapping[str, bytes]) -> Plan:
+    return Plan.from_json(files[PLAN_FILE].decode(), f"the plan of the snapshot {snapshot}")
+
+
+def require_fitting(snapshot: str, header: Header, plan: Plan, wanted: Wanted | None) -> None:
     """Refuse a snapshot that does not agree with this host, or with what is wanted.
 
     Raises:
@@ -100,9 +110,8 @@ def require_fitting(snapshot: str, header: Header, plan: Plan, wanted: Inputs | 
         saved = Inputs.from_json(header.inputs)
     except (TypeError, KeyError) as error:
         raise UserError(f"the snapshot {snapshot!r} is of another version of Popcorn: {error}") from error
-    here = of_machine(plan, saved.accel, {})
-    here = Inputs(**{**vars(here), "kernels": saved.kernels})
-    if reasons := list(dict.fromkeys([*differences(saved, here), *(differences(saved, wanted) if wanted else ())])):
+    reasons = [*differences(saved, of_machine(plan, saved.accel, {})), *(unwanted(saved, wanted) if wanted else ())]
+    if reasons:
         raise UserError(
             f"the snapshot {snapshot!r} does not fit: {'; '.join(reasons)}",
             hint="boot the machine anew with `popcorn up`, and save it again",
