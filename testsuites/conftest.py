@@ -37,9 +37,9 @@ from popcorn.errors import PopcornError
 from popcorn.guest.finished import Finished
 from popcorn.guest.run import Via
 from popcorn.machine.assemble import Choice, for_flavour, kernel_files
-from popcorn.machine.boot import up
 from popcorn.machine.machine import Machine
 from popcorn.plan import make_plan
+from popcorn.snapshot.bringup import up
 
 if TYPE_CHECKING:
     from scheduling import GroupScheduling
@@ -280,6 +280,7 @@ def private_dirs(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     runtime.mkdir(mode=0o700)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
     monkeypatch.setenv("POPCORN_RUNS", str(short_path / "runs"))
+    monkeypatch.setenv("POPCORN_SNAPSHOTS", str(short_path / "snapshots"))
     with _ended_with_us():
         yield short_path
 

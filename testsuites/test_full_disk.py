@@ -18,7 +18,7 @@ from popcorn.dirs import cache_dir, source_root
 from popcorn.machine.assemble import kernel_files
 from popcorn.plan import make_plan
 
-_UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg")
+_UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg", "--cold")
 _START_S = 120.0
 _GONE_S = 8.0
 
@@ -113,6 +113,22 @@ def test_up_ends_the_machine_when_the_disk_fills_up_meanwhile(
     _refused(done, "recording a run needs 32 MiB free", place, "POPCORN_RUNS")
     assert left == []
     await_no_qemu(private_dirs, _GONE_S)
+
+
+def test_a_machine_that_there_is_no_room_to_save_goes_on(
+    disk: Callable[[str], Path], private_dirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = disk("1m")
+    monkeypatch.setenv("POPCORN_SNAPSHOTS", str(place))
+    try:
+        up = popcorn(*_UP)
+        assert up.returncode == 0, up.stderr
+        _refused(popcorn("snapshot", "state"), "saving the snapshot state ran out", place, "POPCORN_SNAPSHOTS")
+        answer = popcorn("exec", "all", "--", "sh", "-c", "exit 0")
+        assert answer.returncode == 0, answer.stderr
+    finally:
+        popcorn("down", "--all")
+    assert _files(place) == []
 
 
 def test_build_needs_room_before_it_fetches_anything(

@@ -27,7 +27,7 @@ def _await_none_up() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
 def test_up_that_is_ended_before_it_finished_leaves_no_qemu(number: signal.Signals, private_dirs: Path) -> None:
-    with started(*_UP, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with started(*_UP, "--cold", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + _START_S
         while not qemus(private_dirs):
             assert process.poll() is None, "it ended before QEMU was seen"

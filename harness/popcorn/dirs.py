@@ -23,6 +23,11 @@ def runs_dir() -> Path:
     return _made(_override("POPCORN_RUNS") or platformdirs.user_data_path("popcorn") / "runs")
 
 
+def snapshots_dir() -> Path:
+    """The machines that the user saved under a name. ``$POPCORN_SNAPSHOTS`` overrides."""
+    return _made(_override("POPCORN_SNAPSHOTS") or platformdirs.user_data_path("popcorn") / "snapshots")
+
+
 def runtime_dir() -> Path:
     """Sockets and state of the machines that are up; for this user's eyes only.
 

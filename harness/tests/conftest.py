@@ -22,6 +22,7 @@ def _private_dirs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     place: Path = tmp_path_factory.mktemp("popcorn")
     monkeypatch.setenv("POPCORN_CACHE", str(place / "cache"))
     monkeypatch.setenv("POPCORN_RUNS", str(place / "runs"))
+    monkeypatch.setenv("POPCORN_SNAPSHOTS", str(place / "snapshots"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
 
 

@@ -10,7 +10,7 @@ import pytest
 from popcorn.config import load_machine
 from popcorn.errors import HostError, UserError
 from popcorn.machine import qemu
-from popcorn.machine.boot import machine_spec
+from popcorn.machine.launch import machine_spec
 from popcorn.machine.qmp import forwarded_port
 from popcorn.plan import make_plan
 
@@ -85,3 +85,10 @@ def test_a_qemu_that_is_too_old_is_told() -> None:
 def test_the_forwarded_port_is_read_from_the_monitors_table() -> None:
     assert forwarded_port(USERNET, 22) == 42811
     assert forwarded_port(USERNET, 80) is None
+
+
+def test_a_machine_that_goes_on_from_a_snapshot_boots_nothing_and_waits() -> None:
+    argv = qemu.argv(replace(spec(), kernel=None, initrd=None))
+    assert value(argv, "-incoming") == "defer"
+    assert "-S" in argv
+    assert not {"-kernel", "-initrd", "-append"} & set(argv)

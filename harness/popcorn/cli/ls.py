@@ -6,8 +6,12 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from popcorn.machine.registry import Record
 
 
 @click.command()
@@ -37,7 +41,7 @@ def ls(as_json: bool) -> None:
                 record.accel,
                 f"{now - record.started:.0f} s" if record.started and record.status != "dead" else "",
                 str(record.qemu_pid) if record.status != "dead" else "",
-                record.reason or ("tied to its command" if record.tied else ""),
+                record.reason or _note(record),
             ]
             for record in records
         ],
@@ -49,3 +53,9 @@ def ls(as_json: bool) -> None:
         progress.note(
             f"`popcorn down --name {dead[0]}` takes a dead machine off this list; what was recorded of it stays"
         )
+
+
+def _note(record: Record) -> str:
+    tied = "tied to its command" if record.tied else ""
+    restored = f"from snapshot {record.restored_from}" if record.saved else ""
+    return ", ".join(filter(None, [tied, restored]))

@@ -14,10 +14,10 @@ from popcorn.diagnose.layout import KernelLayout, Symbols, banner_of, find_layou
 from popcorn.diagnose.registers import parse_registers
 from popcorn.errors import HostError, PopcornError, UserError
 from popcorn.machine.booted import BootedKernel, booted_kernels
+from popcorn.machine.lastwords import memory_file
 from popcorn.machine.layout import Region
 from popcorn.machine.machine import Machine
 from popcorn.machine.memory import GuestMemory, open_node_files
-from popcorn.machine.supervisor import memory_file
 from popcorn.plan.model import Plan
 
 _NT_PRSTATUS = 1

@@ -14,9 +14,9 @@ from popcorn.diagnose.facts import End, Facts, end_of, facts_of
 from popcorn.diagnose.reports import find_reports
 from popcorn.diagnose.verdict import Diagnosis, diagnose
 from popcorn.errors import PopcornError, UserError
+from popcorn.machine.lastwords import REGION_DUMP
 from popcorn.machine.layout import Region, load_layout
 from popcorn.machine.machine import plan_of, read_log, recorded_events
-from popcorn.machine.supervisor import REGION_DUMP
 from popcorn.plan.model import Plan
 
 _HEADER = "popcorn.h"

@@ -7,11 +7,14 @@ The kernel unpacks archives that follow each other, so the big parts are used as
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from popcorn.files import sha256_bytes
+from popcorn.image import cpio
 from popcorn.image.build import ImageArtifact
 from popcorn.image.cpio import ALIGNMENT, Tree, directory, regular, write_cpio
 
@@ -36,6 +39,18 @@ class Startable:
     @property
     def initrd_path(self) -> str:
         return f"{self.folder}/secondary.cpio"
+
+
+def files_digest(files: Files) -> str:
+    """Equal digests mean equal files."""
+    return sha256_bytes(
+        json.dumps([(path, mode, sha256_bytes(content)) for path, (content, mode) in sorted(files.items())]).encode()
+    )
+
+
+def initrd_rules() -> str:
+    """Equal digests mean that the same parts are put together in the same way."""
+    return sha256_bytes(b"".join(Path(module).read_bytes() for module in (__file__, cpio.__file__)))
 
 
 def overlay(files: Files) -> bytes:

@@ -141,11 +141,14 @@ def is_up(region: Region, slot: Slot) -> bool:
 
 
 def boot_times(machine: Machine) -> list[KernelBoot]:
-    """How long each kernel of the plan took, from its slot and the recorder's events."""
+    """How long each kernel of the plan took, from its slot and the recorder's events.
+
+    Of a machine that goes on from a snapshot: what they took when the saved one was booted.
+    """
     from popcorn.machine.machine import recorded_events
 
     region = machine.region()
-    khz = _calibrated_khz(machine)
+    khz = await_tsc_khz(machine)
     ready: dict[object, float] = {}
     for event in recorded_events(machine.run_dir):
         if event.get("stage") == "user":
@@ -154,7 +157,8 @@ def boot_times(machine: Machine) -> list[KernelBoot]:
     return [_kernel_boot(slot, khz, ready.get(slot.id)) for slot in slots]
 
 
-def _calibrated_khz(machine: Machine) -> int | None:
+def await_tsc_khz(machine: Machine) -> int | None:
+    """The rate of the time stamp counter, once the primary knows it for good; None if that takes too long."""
     # The primary refines it for a second or two: a fast boot is over before that.
     deadline = time.monotonic() + _CALIBRATION_S
     while (khz := machine.tsc_khz()) is None and time.monotonic() < deadline and machine.alive():

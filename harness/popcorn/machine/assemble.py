@@ -13,7 +13,8 @@ from popcorn.build.kernel import build_kernel
 from popcorn.build.series import load_series
 from popcorn.build.source import at_hand, find_base
 from popcorn.errors import UserError
-from popcorn.image.initrd import Files
+from popcorn.files import sha256_file
+from popcorn.image.initrd import Files, files_digest, initrd_rules
 from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
 from popcorn.machine.layout import load_layout
@@ -92,11 +93,15 @@ def kernel_files(
     check_bzimage(kernel.bzimage)
     everywhere = {**keys().guest_files(), **hosts_file(plan)}
     startable: dict[int, Startable] = {}
+    contents = {"primary's image": primary.key, "way of writing initrds": initrd_rules()}
     if plan.secondaries:
         image = secondary_initrd or build_image("secondary", kernel=other).cpio
         started = Startable(vmlinux or other.vmlinux, image)
+        contents["secondaries' image"] = sha256_file(image) if secondary_initrd else image.parent.name
+        contents["secondaries' vmlinux"] = sha256_file(vmlinux) if vmlinux else other.dir.name
         startable = dict.fromkeys((partition.id for partition in plan.secondaries), started)
     files = {**launch_files(plan, startable), **everywhere, **(more_files or {})}
+    contents["set of orders, names and keys"] = files_digest(files)
 
     def write(target: Path) -> None:
         # Each once, however many run it.
@@ -108,7 +113,10 @@ def kernel_files(
         partition.id: kernel if partition.is_primary else replace(other, vmlinux=vmlinux or other.vmlinux)
         for partition in plan.partitions
     }
-    return kernel, BootFiles(kernel=kernel.bzimage, header=kernel.header, write_initrd=write, kernels=kernels)
+    boot = BootFiles(
+        kernel=kernel.bzimage, header=kernel.header, write_initrd=write, kernels=kernels, contents=contents
+    )
+    return kernel, boot
 
 
 def replacement(

@@ -7,54 +7,93 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import Any, Literal
+from types import TracebackType
+from typing import Any, Literal, Self
 
 from popcorn.errors import HostError, MachineLostError
+from popcorn.machine.lastwords import REGION_DUMP
 from popcorn.machine.layout import Region, load_layout
 from popcorn.machine.memory import GuestMemory, NodeMemory
 from popcorn.machine.registry import Record
-from popcorn.machine.supervisor import CONTROL_SOCKET, REGION_DUMP
+from popcorn.machine.supervisor import CONTROL_SOCKET
 
 _ANSWER_S = 10.0
 
-Wish = Literal["status", "keep", "down"]
+Wish = Literal["status", "keep", "down", "pause", "resume", "follow"]
 
 
-def ask(record: Record, wish: Wish) -> dict[str, Any]:
-    """Send one request to a machine's supervisor and return its answer.
+class Control:
+    """A connection to a machine's supervisor; a context manager."""
 
-    Raises:
-        MachineLostError: it does not answer.
-    """
-    path = record.directory / CONTROL_SOCKET
-    try:
-        with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(_ANSWER_S)
-            connection.connect(str(path))
-            connection.sendall((json.dumps({"do": wish}) + "\n").encode())
-            with connection.makefile("r", encoding="utf-8") as answers:
-                answer: dict[str, Any] = json.loads(answers.readline())
-    except (OSError, ValueError) as error:
-        raise MachineLostError(
-            f"the supervisor of machine {record.name!r} does not answer at {path}: {error}",
-            hint=f"its log: {record.run_dir}/supervisor.log",
-        ) from error
-    return answer
+    def __init__(self, record: Record) -> None:
+        """
+        Raises:
+            MachineLostError: nobody listens.
+        """
+        self._record = record
+        self._path = record.directory / CONTROL_SOCKET
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(_ANSWER_S)
+        try:
+            self._socket.connect(str(self._path))
+        except OSError as error:
+            self._socket.close()
+            raise self._lost(error) from error
+        self._answers = self._socket.makefile("r", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._answers.close()
+        self._socket.close()
+
+    def ask(self, wish: Wish, **more: Any) -> dict[str, Any]:
+        """Send one request and return its answer.
+
+        Raises:
+            MachineLostError: there is none.
+            HostError: it is a refusal.
+        """
+        try:
+            self._socket.sendall((json.dumps({"do": wish, **more}) + "\n").encode())
+            answer: dict[str, Any] = json.loads(self._answers.readline())
+        except (OSError, ValueError) as error:
+            raise self._lost(error) from error
+        if "error" in answer:
+            raise HostError(f"machine {self._record.name!r}: {answer['error']}")
+        return answer
+
+    def _lost(self, error: Exception) -> MachineLostError:
+        return MachineLostError(
+            f"the supervisor of machine {self._record.name!r} does not answer at {self._path}: {error}",
+            hint=f"its log: {self._record.run_dir}/supervisor.log",
+        )
 
 
-def open_memory(record: Record) -> GuestMemory:
+def ask(record: Record, wish: Wish, **more: Any) -> dict[str, Any]:
+    """Send one request to a machine's supervisor and return its answer; errors as for `Control`."""
+    with Control(record) as control:
+        return control.ask(wish, **more)
+
+
+def open_memory(record: Record, *, writable: bool = False) -> GuestMemory:
     """The memory of a machine that is up, through its supervisor's descriptors; close it after use.
+
+    Args:
+        writable: whether to open it for writing, too.
 
     Raises:
         MachineLostError: the supervisor is gone.
         HostError: the host does not let us.
     """
     nodes = []
+    flags = (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC
     try:
         for fd, size in record.nodes:
-            nodes.append(
-                NodeMemory(os.open(f"/proc/{record.supervisor_pid}/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC), size)
-            )
+            nodes.append(NodeMemory(os.open(f"/proc/{record.supervisor_pid}/fd/{fd}", flags), size))
     except OSError as error:
         GuestMemory(nodes, record.hole_start).close()
         if isinstance(error, PermissionError):

@@ -53,7 +53,8 @@ class MachineSpec:
     cores: int
     threads: int
     nodes: tuple[Node, ...]
-    kernel: Path
+    kernel: Path | None
+    """None for a machine that is not booted: it waits for the state of another one."""
     initrd: Path | None
     cmdline: str
     accel: Accel
@@ -88,10 +89,13 @@ def argv(spec: MachineSpec) -> list[str]:
     for number, node in enumerate(spec.nodes):
         line += ["-object", _memory_backend(number, node)]
         line += ["-numa", _numa_node(number, node)]
-    line += ["-kernel", _escaped(spec.kernel)]
-    if spec.initrd is not None:
-        line += ["-initrd", _escaped(spec.initrd)]
-    line += ["-append", spec.cmdline]
+    if spec.kernel is not None:
+        line += ["-kernel", _escaped(spec.kernel)]
+        if spec.initrd is not None:
+            line += ["-initrd", _escaped(spec.initrd)]
+        line += ["-append", spec.cmdline]
+    else:
+        line += ["-S", "-incoming", "defer"]
     line += ["-chardev", f"socket,id=qmp,path={QMP_SOCKET},server=on,wait=off"]
     line += ["-mon", "chardev=qmp,mode=control"]
     line += ["-chardev", f"socket,id=monitor,path={MONITOR_SOCKET},server=on,wait=off"]

@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from popcorn.errors import HostError, MachineLostError
+from popcorn.machine.pausing import resume
 
 _T = TypeVar("_T")
 _FORWARD = re.compile(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+(\d+)")
@@ -69,6 +70,10 @@ class Qmp:
     def monitor(self, line: str) -> str:
         """Run a command of the human monitor and return what it prints; errors as for `execute`."""
         return str(self.execute("human-monitor-command", command_line=line))
+
+    def resume(self) -> float:
+        """Have all CPUs run; returns when they began, in Unix time. Errors as for `execute`."""
+        return self._run(resume(self._client))
 
     def _run(self, action: Coroutine[Any, Any, _T]) -> _T:
         async def within() -> _T:

@@ -70,8 +70,11 @@ class _Console:
         if since is not None and now - since > _PROMPT_S:
             self._put(self._splitter.flush())
 
-    def close(self) -> None:
+    def flush(self) -> None:
         self._put(self._splitter.flush())
+
+    def close(self) -> None:
+        self.flush()
         for file in (self._raw, self._stamped):
             if file is not None:
                 file.close()
@@ -128,6 +131,34 @@ class Recorder:
         for console in (self._serial, *self._consoles.values()):
             console.tick(now)
         return moved
+
+    def flush(self) -> None:
+        """Write what is left of lines that have not ended."""
+        for console in (self._serial, *self._consoles.values()):
+            console.flush()
+
+    def go_on(self, times: Mapping[str, Mapping[str, float]], seen_at: float) -> None:
+        """Take up what another recorder left, before the machine, which was saved then, runs again.
+
+        Its files lie in the run's folder already, and its region has been restored.
+
+        Args:
+            times: what it had seen (`times`).
+            seen_at: when it was asked, in Unix time.
+        """
+        if self._serial_path.is_file():
+            self._serial_offset = self._serial_path.stat().st_size
+        if self.region is not None:
+            self._tails = dict(enumerate(self.region.log_heads()))
+            self._raw_slots = {id: self.region.raw_slot(id) for id in self._tails}
+            self._slots = {id: self.region.slot(id) for id in self._tails}
+            self._formatted = True
+        slept_s = self._clock() - seen_at
+        for id, fields in times.items():
+            seen = Seen(**fields)
+            # A heart does not age while the machine does not run.
+            seen.heartbeat_at += slept_s if seen.heartbeat_at else 0.0
+            self.seen[int(id)] = seen
 
     def close(self) -> None:
         """Write what is left and close the files. The region is the caller's."""

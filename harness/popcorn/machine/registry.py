@@ -57,6 +57,12 @@ class Record:
     """File descriptor in the supervisor, and size, of each node's memory."""
     keep_memory: bool = False
     """Whether memory is saved in the run's folder when QEMU ends by itself."""
+    qemu_options: tuple[str, ...] = ()
+    """Words that the user added to QEMU's command line."""
+    restored_from: str = ""
+    """The snapshot that it goes on from, as the user knows it; empty if it was booted."""
+    saved: float = 0.0
+    """When that was taken."""
 
     @property
     def directory(self) -> Path:
@@ -174,6 +180,7 @@ def read_record(name: str) -> Record | None:
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         fields["kernels"] = tuple(fields["kernels"])
         fields["nodes"] = tuple((int(fd), int(size)) for fd, size in fields["nodes"])
+        fields["qemu_options"] = tuple(fields.get("qemu_options", ()))
         record = Record(**fields)
     except (OSError, ValueError, KeyError, TypeError):
         return None

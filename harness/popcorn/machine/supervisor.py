@@ -9,8 +9,17 @@ One detached process a machine, started by `boot.up`. It lives by these rules:
 - When QEMU ends, what the kernels said last and the whole shared region are saved in the run's
   folder, and the record tells why; after ``down`` the record goes.
 
-The control socket takes one JSON object a line and answers with one: ``{"do": "status"}``,
-``{"do": "keep"}``, ``{"do": "down"}``.
+The control socket takes one JSON object a line and answers with one, which names an ``error`` if
+there was one:
+
+    {"do": "status"}            what was seen of the kernels
+    {"do": "keep"}, {"do": "down"}
+    {"do": "pause"}             all CPUs stand still until ``resume`` or the end of the connection;
+                                what was recorded of them so far is complete
+    {"do": "resume"}            tells when they went on
+    {"do": "follow", "times": …, "now": …}
+                                of a machine that goes on from a snapshot, once its memory is there:
+                                record it from now on; what its last recorder had seen, and when that was
 """
 
 from __future__ import annotations
@@ -26,6 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from popcorn.errors import HostError, PopcornError
+from popcorn.machine.lastwords import REGION_DUMP, save_memory, save_range
 from popcorn.machine.memory import GuestMemory, NodeMemory, create_node_memory
 from popcorn.machine.registry import Record, discard, write_record
 from popcorn.process import dying_with_parent, first_error_line
@@ -33,11 +43,11 @@ from popcorn.process import dying_with_parent, first_error_line
 if TYPE_CHECKING:
     import asyncio
 
+    from popcorn.machine.pausing import Pausing
     from popcorn.machine.progress import Progress
     from popcorn.machine.recorder import Recorder
 
 CONTROL_SOCKET = "control.sock"
-REGION_DUMP = "region.bin"
 QEMU_LOG = "qemu.log"
 
 # QEMU gets the memory of node N as descriptor FIRST_NODE_FD + N, so that its whole
@@ -67,17 +77,13 @@ class Launch:
         record = fields["record"]
         record["kernels"] = tuple(record["kernels"])
         record["nodes"] = tuple(record["nodes"])
+        record["qemu_options"] = tuple(record["qemu_options"])
         return Launch(tuple(fields["argv"]), tuple(fields["node_bytes"]), Record(**record))
 
 
 def node_memory_path(node: int) -> str:
     """The name under which QEMU opens the memory of a node."""
     return f"/proc/self/fd/{FIRST_NODE_FD + node}"
-
-
-def memory_file(node: int) -> str:
-    """What the memory of a node is saved as."""
-    return f"memory-node{node}.bin"
 
 
 def main(arguments: list[str]) -> int:
@@ -157,6 +163,7 @@ class _Supervisor:
         self.run_dir = Path(self.record.run_dir)
         self.recorder: Recorder | None = None
         self.progress: Progress | None = None
+        self.pausing: Pausing | None = None
 
     async def run(self) -> None:
         import asyncio
@@ -172,7 +179,8 @@ class _Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end_qemu, f"the supervisor got {signal.Signals(number).name}")
         server = await asyncio.start_unix_server(self._serve, self.record.directory / CONTROL_SOCKET)
-        self._open_recorder()
+        if not self.record.saved:
+            self._open_recorder()
         tasks = [asyncio.create_task(self._record()), asyncio.create_task(self._watch_qmp())]
         await ended.wait()
         loop.remove_reader(pidfd)
@@ -217,6 +225,7 @@ class _Supervisor:
 
         from qemu.qmp import QMPClient, QMPError
 
+        from popcorn.machine.pausing import Pausing
         from popcorn.machine.qemu import GUEST_SSH_PORT, MONITOR_SOCKET
         from popcorn.machine.qmp import forwarded_port
 
@@ -231,6 +240,7 @@ class _Supervisor:
             with client.listener("SHUTDOWN") as shutdowns:
                 answer = await client.execute("human-monitor-command", {"command-line": "info usernet"})
                 port = forwarded_port(str(answer), GUEST_SSH_PORT)
+                self.pausing = Pausing(client)
                 self.record = replace(self.record, status="up", ssh_port=port or 0)
                 write_record(self.record)
                 _tell(self.lifeline, {"event": "up"})
@@ -266,6 +276,28 @@ class _Supervisor:
             _complain(self.trouble)
             return False
 
+    def _flush(self) -> None:
+        if self._poll() and self.recorder is not None:
+            # A console that wrote much is read in pieces.
+            while self._poll():
+                pass
+        if self.recorder is not None:
+            self.recorder.flush()
+
+    def _follow(self, times: dict[str, dict[str, float]], seen_at: float) -> None:
+        self._open_recorder()
+        if self.recorder is not None:
+            self.recorder.go_on(times, seen_at)
+            self.recorder.event("restored", snapshot=self.record.restored_from, saved=self.record.saved)
+
+    async def _let_go(self, asker: object) -> None:
+        try:
+            if self.pausing is not None:
+                await self.pausing.end(asker)
+        except PopcornError as error:
+            self.trouble = str(error)
+            _complain(self.trouble)
+
     def _judge_progress(self) -> None:
         from popcorn.machine.progress import told
 
@@ -295,23 +327,37 @@ class _Supervisor:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                writer.write((json.dumps(self._answer(line)) + "\n").encode())
+                try:
+                    answer = await self._answer(line, writer)
+                except PopcornError as error:
+                    answer = {"error": str(error)}
+                writer.write((json.dumps(answer) + "\n").encode())
                 await writer.drain()
         except (ConnectionError, ValueError):
             pass
         finally:
+            await self._let_go(writer)
             writer.close()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes, asker: object) -> dict[str, Any]:
         try:
             request = json.loads(line)
             wish = request["do"]
         except (ValueError, KeyError, TypeError):
-            return {"error": 'expected {"do": "status"|"keep"|"down"}'}
+            return {"error": 'expected {"do": "status"|"keep"|"down"|"pause"|"resume"|"follow"}'}
         if wish == "down":
             self._end_qemu("down")
         elif wish == "keep":
             self.kept = True
+        elif wish == "pause":
+            if self.pausing is None:
+                return {"error": "QEMU does not answer"}
+            await self.pausing.begin(asker)
+            self._flush()
+        elif wish == "resume":
+            return {"resumed": await self.pausing.end(asker) if self.pausing is not None else None}
+        elif wish == "follow":
+            self._follow(request["times"], float(request["now"]))
         elif wish != "status":
             return {"error": f"unknown wish {wish!r}"}
         self._poll()
@@ -330,11 +376,15 @@ class _Supervisor:
                 self.recorder.event("ended", reason=reason, qemu_status=status)
                 self.recorder.close()
             if self.record.region_size:
-                self._save_region()
-            if self.record.keep_memory and not self.wanted_down:
-                self._save_memory()
+                memory = GuestMemory(self.nodes, self.record.hole_start)
+                save_range(memory, self.record.region_start, self.record.region_size, self.run_dir / REGION_DUMP)
         except (PopcornError, OSError) as error:
             _complain(f"the last words could not be saved: {error}")
+        if self.record.keep_memory and not self.wanted_down:
+            try:
+                save_memory(self.nodes, self.run_dir)
+            except OSError as error:
+                _complain(f"the memory could not be kept in {self.run_dir}: {error.strerror}")
         _tell(self.lifeline, {"event": "failed", "reason": reason})
         if self.wanted_down:
             discard(self.record.name)
@@ -357,35 +407,6 @@ class _Supervisor:
             "guest-panic": "the primary panicked",
         }
         return causes.get(self.shutdown_cause, f"QEMU ended by itself ({self.shutdown_cause or 'no reason given'})")
-
-    def _save_region(self) -> None:
-        """Keep the shared region beside the logs; what was never touched stays a hole."""
-        self._save(self.record.region_start, self.record.region_size, self.run_dir / REGION_DUMP)
-
-    def _save_memory(self) -> None:
-        """Keep all memory, likewise: a machine's kernels can then be looked at as if it were up."""
-        sizes = [node.size for node in self.nodes]
-        try:
-            for number, size in enumerate(sizes):
-                out = os.open(self.run_dir / memory_file(number), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                try:
-                    os.ftruncate(out, size)
-                    # A node by itself is memory without a hole.
-                    GuestMemory([self.nodes[number]], size).copy_used(0, size, out, 0)
-                finally:
-                    os.close(out)
-        except OSError as error:
-            _complain(f"the memory could not be kept in {self.run_dir}: {error.strerror}")
-            for number in range(len(sizes)):
-                (self.run_dir / memory_file(number)).unlink(missing_ok=True)
-
-    def _save(self, start: int, size: int, path: Path) -> None:
-        out = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.ftruncate(out, size)
-            GuestMemory(self.nodes, self.record.hole_start).copy_used(start, size, out, 0)
-        finally:
-            os.close(out)
 
 
 if __name__ == "__main__":

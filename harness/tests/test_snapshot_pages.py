@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popcorn.snapshot.pages import PAGE_BYTES, Pages, Sieve, Spread
+
+
+def page(value: int) -> Pages:
+    """One that differs from others in its last byte alone."""
+    made = np.zeros((1, PAGE_BYTES), dtype=np.uint8)
+    made[0, -1] = value
+    return made
+
+
+def memory(values: list[int]) -> Pages:
+    return np.concatenate([page(value) for value in values])
+
+
+def empty(nr_pages: int) -> Pages:
+    return np.zeros((nr_pages, PAGE_BYTES), dtype=np.uint8)
+
+
+def test_zeros_cost_nothing_and_what_was_seen_before_costs_a_number() -> None:
+    sieve = Sieve()
+    numbers, fresh = sieve.sift(memory([0, 7, 0, 8, 7]))
+    assert numbers.tolist() == [0, 1, 0, 2, 1]
+    assert fresh[:, -1].tolist() == [7, 8]
+    numbers, fresh = sieve.sift(memory([8, 9]))
+    assert numbers.tolist() == [2, 3]
+    assert fresh[:, -1].tolist() == [9]
+    assert sieve.nr_distinct == 3
+
+
+@given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12), min_size=1, max_size=4), st.integers(1, 5))
+def test_memory_comes_back_as_it_was(nodes: list[list[int]], piece: int) -> None:
+    saved = [memory(values) for values in nodes]
+    restored = [empty(len(values)) for values in nodes]
+    sieve, spread = Sieve(), Spread(restored)
+    for number, node in enumerate(saved):
+        for first in range(0, len(node), piece):
+            pages = node[first : first + piece]
+            spread.put(number, first, *sieve.sift(pages))
+    assert all(np.array_equal(one, other) for one, other in zip(saved, restored, strict=True))
+
+
+def test_more_distinct_pages_than_were_made_room_for_come_back() -> None:
+    distinct = np.zeros((70_000, PAGE_BYTES), dtype=np.uint8)
+    distinct[:, :4] = np.arange(1, 70_001, dtype=np.uint32).view(np.uint8).reshape(-1, 4)
+    sieve, node = Sieve(), empty(140_000)
+    spread = Spread([node])
+    spread.put(0, 0, *sieve.sift(distinct))
+    spread.put(0, 70_000, *sieve.sift(distinct))
+    assert np.array_equal(node[:70_000], distinct)
+    assert np.array_equal(node[70_000:], distinct)
+
+
+@pytest.mark.parametrize(
+    ("node", "first", "numbers", "nr_fresh"),
+    [
+        pytest.param(1, 0, [1], 1, id="a node that is not there"),
+        pytest.param(0, 3, [1, 2], 2, id="pages beyond the end of a node"),
+        pytest.param(0, 0, [2], 1, id="a number that was left out"),
+        pytest.param(0, 0, [1, 2], 1, id="fewer new pages than new numbers"),
+        pytest.param(0, 0, [1], 2, id="more new pages than new numbers"),
+        pytest.param(0, 0, [5], 0, id="a number that was never given"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(node: int, first: int, numbers: list[int], nr_fresh: int) -> None:
+    spread, fresh = Spread([empty(4)]), empty(nr_fresh)
+    with pytest.raises(ValueError, match=r"are no memory of the machine|numbered in another order"):
+        spread.put(node, first, np.array(numbers, dtype=np.uint32), fresh)
