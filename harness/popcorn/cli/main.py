@@ -47,6 +47,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "dump": ("popcorn.cli.dump:dump", "keep a kernel's memory, for drgn and crash"),
     "gdb": ("popcorn.cli.gdb:gdb", "debug a kernel of a machine that is up"),
     "bench": ("popcorn.cli.bench:bench", "measure"),
+    "run": ("popcorn.cli.run:run", "repeat the paper's experiments, or your own"),
+    "results": ("popcorn.cli.results:results", "hand what was measured to other programs"),
     "report": ("popcorn.cli.report:report", "show what a run found"),
 }
 

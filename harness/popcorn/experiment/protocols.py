@@ -16,6 +16,7 @@ from typing import Protocol
 
 from popcorn.config.machine import Machine as MachineConfig
 from popcorn.guest.finished import Finished
+from popcorn.guest.several import TIMED_OUT
 from popcorn.machine.machine import Machine
 from popcorn.machine.qemu import Accel
 from popcorn.run.manifest import Manifest
@@ -26,6 +27,10 @@ Files = Mapping[str, tuple[bytes, int]]
 
 State = str
 """What differs between boots of one system, e.g. how many CPUs are active; equal states share a boot."""
+
+
+# A shell's status of a command that signal N ended is this and N.
+_SIGNALLED = 128
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,10 @@ class System(Protocol):
     def title(self) -> str:
         """In figures."""
 
+    @property
+    def machine_names(self) -> Sequence[str]:
+        """Of all machines that a boot of it starts; none of them may be up before."""
+
     def state(self, cores: int, together: bool) -> State:
         """What must be booted for a workload.
 
@@ -172,6 +181,13 @@ class Outcome:
     """All that was said, for the run's folder."""
     reason: str = ""
     """Why there is no value."""
+
+
+def failure(exit_status: int) -> Status:
+    """What became of a workload whose command ended with a status that is not 0."""
+    if exit_status == TIMED_OUT:
+        return "hung"
+    return "killed" if exit_status > _SIGNALLED else "failed"
 
 
 class Workload(Protocol):

@@ -45,9 +45,7 @@ class BootJob:
         return f"{self.number:03}-{self.system}"
 
 
-def schedule(
-    pairs: Iterable[tuple[System, Workload, int]], iterations: int, boots: int, seed: int
-) -> list[BootJob]:
+def schedule(pairs: Iterable[tuple[System, Workload, int]], iterations: int, boots: int, seed: int) -> list[BootJob]:
     """All trials in their order.
 
     Args:

@@ -98,8 +98,7 @@ class Results:
         columns = list(trial.__dataclass_fields__)
         with transaction(self._db):
             added = self._db.execute(
-                f"INSERT OR IGNORE INTO trials (run, {', '.join(columns)}) "
-                f"VALUES (?, {', '.join('?' * len(columns))})",
+                f"INSERT OR IGNORE INTO trials (run, {', '.join(columns)}) VALUES (?, {', '.join('?' * len(columns))})",
                 (self._run, *(getattr(trial, column) for column in columns)),
             )
             if added.rowcount == 1:
