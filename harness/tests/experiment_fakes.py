@@ -95,6 +95,7 @@ class FakeSystem:
         return f"system {self.name}"
 
     machine_names = ()
+    messages = False
 
     def state(self, cores: int, together: bool) -> State:
         return str(cores) if together else "all"

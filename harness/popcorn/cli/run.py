@@ -125,7 +125,7 @@ def _resume(name: str, dry_run: bool, as_json: bool) -> None:
 
     run_dir = find_run(name)
     record, source, wanted = read_record(run_dir)
-    ready = get_ready(source, wanted)
+    ready = get_ready(source, wanted, record.machine)
     if dry_run:
         done = done_trials(run_dir) if (run_dir / RESULTS_FILE).exists() else []
         _tell_plan(ready, remaining(ready.jobs, done), as_json)

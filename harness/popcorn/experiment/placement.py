@@ -42,10 +42,10 @@ def shares_for(system: System, workload: Workload, cores: int) -> list[Share]:
     return place(kernels, cores, together=needs.together, least_kernels=needs.kernels)
 
 
-def obstacle(system: System, workload: Workload, cores: int, *, has_messages: bool) -> str:
+def obstacle(system: System, workload: Workload, cores: int) -> str:
     """Why a system cannot run a workload by its nature; empty if it can."""
     needs = workload.needs
-    if needs.messages and not has_messages:
+    if needs.messages and not system.messages:
         return "it has no messages between kernels"
     if not shares_for(system, workload, cores):
         if needs.together:

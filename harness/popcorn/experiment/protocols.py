@@ -126,6 +126,10 @@ class System(Protocol):
         """In figures."""
 
     @property
+    def messages(self) -> bool:
+        """Whether its kernels can send each other Popcorn's messages."""
+
+    @property
     def machine_names(self) -> Sequence[str]:
         """Of all machines that a boot of it starts; none of them may be up before."""
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import psutil
 
-from popcorn.config import load_machine
+from popcorn.config import Machine, load_machine
 from popcorn.config.sizes import format_size
 from popcorn.errors import UserError
 from popcorn.experiment.description import Claim, Experiment, Source, read_experiment, unknown
 from popcorn.experiment.placement import obstacle, too_large
 from popcorn.experiment.protocols import Setting, System, Workload
 from popcorn.experiment.schedule import BootJob, schedule
-from popcorn.experiment.systems import SYSTEMS, WITH_MESSAGES
+from popcorn.experiment.systems import SYSTEMS
 from popcorn.experiment.workloads import make_workloads
 
 
@@ -68,8 +68,11 @@ class Ready:
         return tuple(dict.fromkeys(name for one in self.workloads.values() for name in one.needs.programs))
 
 
-def get_ready(source: Source, wanted: Wanted) -> Ready:
+def get_ready(source: Source, wanted: Wanted, machine: Machine | None = None) -> Ready:
     """Check everything and plan the trials; boots and builds nothing.
+
+    Args:
+        machine: as it was when the run began; else the one that is named.
 
     Raises:
         UserError: the description is wrong, or the machine has not what it asks for.
@@ -80,7 +83,7 @@ def get_ready(source: Source, wanted: Wanted) -> Ready:
             raise _unknown_system(source, wanted, number, name)
     for number, claim in enumerate(experiment.claims):
         _check_claim(source, number, claim)
-    machine = load_machine(experiment.machine)
+    machine = machine or load_machine(experiment.machine)
     for cores in experiment.cores:
         if cores > machine.nr_cpus:
             where = "--cores" if wanted.cores else source.line("cores")
@@ -100,7 +103,7 @@ def get_ready(source: Source, wanted: Wanted) -> Ready:
     for system in systems.values():
         for workload in workloads.values():
             for cores in counts[workload.name]:
-                reason = obstacle(system, workload, cores, has_messages=system.name in WITH_MESSAGES)
+                reason = obstacle(system, workload, cores)
                 if reason:
                     left_out.append(Left(system.name, workload.name, cores, reason))
                     continue

@@ -22,6 +22,7 @@ import filelock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from popcorn import __version__
+from popcorn.config import Machine
 from popcorn.dirs import runs_dir
 from popcorn.errors import UserError
 from popcorn.experiment.description import Source
@@ -68,6 +69,7 @@ class RunRecord(BaseModel):
     name: str
     """The experiment's, as it was asked for."""
     wanted: dict[str, Any]
+    machine: Machine
     systems: dict[str, str]
     """Name to title."""
     workloads: tuple[WorkloadFacts, ...]
@@ -107,6 +109,7 @@ def begin_record(ready: Ready, accel: Accel, typed: Sequence[str], run_dir: Path
         accel=accel,
         name=ready.source.name,
         wanted=asdict(ready.wanted),
+        machine=ready.setting.machine,
         systems={name: one.title for name, one in ready.systems.items()},
         workloads=tuple(
             WorkloadFacts(**{field: getattr(one, field) for field in WorkloadFacts.model_fields})

@@ -18,6 +18,3 @@ SYSTEMS: Mapping[str, Callable[[Setting], System]] = {
     "smp": SmpLinux,
     "vm": VirtualMachines,
 }
-
-WITH_MESSAGES = frozenset({"popcorn", "popcorn-node"})
-"""Those whose kernels can send each other Popcorn's messages."""

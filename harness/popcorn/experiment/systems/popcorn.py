@@ -52,6 +52,8 @@ class PopcornSystem:
     setting: Setting
     policy: Callable[[int, bool], State]
 
+    messages = True
+
     @property
     def machine_names(self) -> Sequence[str]:
         return (self.setting.name,)

@@ -30,6 +30,7 @@ class SmpLinux:
 
     name = "smp"
     title = "SMP Linux"
+    messages = False
 
     @property
     def machine_names(self) -> Sequence[str]:

@@ -51,6 +51,7 @@ class VirtualMachines:
 
     name = "vm"
     title = "virtual machines, one a core"
+    messages = False
 
     @property
     def machine_names(self) -> Sequence[str]:
