@@ -16,6 +16,9 @@ from popcorn.report.plots import COLOURS, as_svg, figure_and_axes
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 
+# How far beside their mean samples are drawn, in powers of two.
+_BESIDE = 0.08
+
 
 @dataclass(frozen=True)
 class Line:
@@ -65,7 +68,8 @@ def draw(lines: Sequence[Line], across: str, label: str, *, host_cores: int | No
         axes.errorbar(places, means, yerr=[below, above], capsize=4, label=line.title, **style)
         for x in places:
             samples = line.points[x].samples
-            axes.plot([x] * len(samples), samples, linestyle="", marker="_", color=style["color"], alpha=0.5, ms=5)
+            beside = [x * 2**_BESIDE] * len(samples)
+            axes.plot(beside, samples, linestyle="", marker=".", color=style["color"], alpha=0.6, markersize=4)
     every_x = sorted({x for line in lines for x in line.points})
     values = [value for line in lines for one in line.points.values() for value in one.samples]
     _logarithmic(axes, every_x, values)
@@ -77,7 +81,9 @@ def draw(lines: Sequence[Line], across: str, label: str, *, host_cores: int | No
     axes.set_xlabel(across)
     axes.set_ylabel(label)
     axes.grid(True, color="0.85", linewidth=0.6)
-    axes.legend(fontsize=8)
+    handles, titles = axes.get_legend_handles_labels()
+    order = sorted(range(len(titles)), key=lambda index: titles[index] not in {line.title for line in lines})
+    axes.legend([handles[index] for index in order], [titles[index] for index in order], fontsize=8)
     return Drawing(figure)
 
 
