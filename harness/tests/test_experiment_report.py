@@ -141,7 +141,7 @@ def test_parquet_has_the_same_rows_with_their_types(tmp_path: Path, monkeypatch:
     with duckdb.connect() as db:
         found = db.read_parquet(str(target))
         assert dict(zip(found.columns, map(str, found.types), strict=True)) == COLUMNS
-        assert found.count("*").fetchone() == (count,)
+        assert len(found.fetchall()) == count
         lost = db.sql(f"SELECT value, status, reason FROM '{target}' WHERE status <> 'ok'").fetchall()
     assert lost == [(None, "void", "the answer is wrong")]
     assert [path.name for path in target.parent.iterdir()] == [target.name]
