@@ -142,7 +142,7 @@ def test_kernels_that_cannot_be_started_together_are_told(
 
 def _answer(stdout: str, status: int = 0) -> Finished:
     text = (
-        f"@@@ late 0\n@@@ status 0 {status}\n@@@ stdout 0\n{stdout}\n@@@ stderr 0\n\n@@@ before\n"
+        f"@@@ late 0\n@@@ ran 60\n@@@ status 0 {status}\n@@@ stdout 0\n{stdout}\n@@@ stderr 0\n\n@@@ before\n"
         f"{_LOOK.format(**_BEFORE)}@@@ after\n{_LOOK.format(**_AFTER)}@@@ end\n"
     )
     return Finished(("sh",), 0, text.encode(), b"")
@@ -166,7 +166,7 @@ def test_the_time_of_copies_is_that_of_the_last_one() -> None:
     ended = read_answers({0: _answer(_npb(time_s=0.5)), 5: _answer(_npb(time_s=0.75))}, ["npb"], "pcn0")
     found = {one.metric: one.value for one in judge(ended, "is", "S", 1).measurements}
     assert (found["time"], found["time.first"], found["rate"]) == (0.75, 0.5, 18.0)
-    assert found["count.messages"] == 10
+    assert (found["count.messages"], found["wall"]) == (10, 0.6)
 
 
 @pytest.mark.parametrize(

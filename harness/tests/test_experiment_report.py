@@ -79,7 +79,7 @@ def test_a_trial_without_a_value_is_told_and_in_no_mean(tmp_path: Path, monkeypa
 
 def test_warm_ups_are_in_no_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = read_run(_run(tmp_path, monkeypatch))
-    assert data.warm_ups == 2
+    assert len(data.warm_ups) == 2
     assert all(one.count == 3 for one in data.estimates.values())
 
 

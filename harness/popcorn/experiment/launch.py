@@ -46,6 +46,8 @@ class Ended:
 
     processes: tuple[Process, ...]
     counted: tuple[Measurement, ...]
+    """What kernels counted, and ``wall``: from the first process's start to the last one's end, as the kernel with
+    the longest time saw it."""
     raw: bytes
     late_s: float
     """How much after the agreed time the last kernel was ready."""
@@ -140,7 +142,7 @@ def read_answers(answers: Mapping[int, Finished], argv: Sequence[str], switch: s
     processes: list[Process] = []
     looks: list[tuple[dict[str, int], dict[str, int]]] = []
     raw: list[bytes] = []
-    late = 0
+    late = ran = 0
     for kernel, done in answers.items():
         raw.append(f"### kernel {kernel}: {' '.join(argv)}: status {done.status}\n".encode())
         raw += [done.stdout, done.stderr]
@@ -151,7 +153,7 @@ def read_answers(answers: Mapping[int, Finished], argv: Sequence[str], switch: s
             # Ended, or given up, in the middle: the whole kernel's share counts as one process that failed.
             processes.append(Process(kernel, 0, Finished(tuple(argv), done.status or 1, b"", done.stderr)))
             continue
-        late = max(late, int(parts["late"][0]))
+        late, ran = max(late, int(parts["late"][0])), max(ran, int(parts["ran"][0]))
         copy = 0
         while f"status {copy}" in parts:
             finished = Finished(
@@ -163,7 +165,8 @@ def read_answers(answers: Mapping[int, Finished], argv: Sequence[str], switch: s
             processes.append(Process(kernel, copy, finished))
             copy += 1
         looks.append((counters.look(parts["before"][1], switch), counters.look(parts["after"][1], switch)))
-    counted = counters.differences(looks) if len(looks) == len(answers) else []
+    whole = len(looks) == len(answers)
+    counted = [*counters.differences(looks), Measurement("wall", ran / 100, "s")] if whole else []
     return Ended(tuple(processes), tuple(counted), b"".join(raw), late / 100)
 
 

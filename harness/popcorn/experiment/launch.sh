@@ -6,12 +6,12 @@
 copies=$1 start=$2 files=$3
 shift 3
 look() { for file in $files; do echo "@@ $file"; cat "$file" 2>/dev/null; done; }
+clock() { read -r up rest </proc/uptime; now=${up%.*}${up#*.}; now=${now#0}; }
 before=$(look)
 late=0
 if [ "$start" -gt 0 ]; then
     read -r ahead </tmp/popcorn-clock
     start=$((start - ahead))
-    clock() { read -r up rest </proc/uptime; now=${up%.*}${up#*.}; now=${now#0}; }
     clock
     late=$((now - start))
     if [ $late -lt -8 ]; then
@@ -22,6 +22,8 @@ if [ "$start" -gt 0 ]; then
     fi
     while clock; [ "$now" -lt "$start" ]; do sleep 0.01; done
 fi
+clock
+begun=$now
 copy=0
 while [ $copy -lt "$copies" ]; do
     "$@" >/tmp/copy.$copy.out 2>/tmp/copy.$copy.err &
@@ -32,8 +34,11 @@ for pid in $pids; do
     wait "$pid"
     statuses="$statuses $?"
 done
+clock
+ran=$((now - begun))
 after=$(look)
 echo "@@@ late $late"
+echo "@@@ ran $ran"
 copy=0
 for status in $statuses; do
     echo "@@@ status $copy $status"

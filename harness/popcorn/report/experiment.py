@@ -68,11 +68,12 @@ def write_experiment_report(run_dirs: Sequence[Path], compare: Path | None = Non
     """
     runs = [read_run(run_dir) for run_dir in run_dirs]
     other = read_run(compare) if compare is not None else None
-    sections = [_section(data) for data in runs]
     target = run_dirs[0]
-    for number, section in enumerate(sections):
+    # The first run's figures are called the same whatever stands beside it.
+    sections = [_section(data, f"{number}-" if number > 1 else "") for number, data in enumerate(runs, start=1)]
+    for section in sections:
         for one in section.figures:
-            one.drawing.write(target / FIGURES / (one.stem if len(runs) == 1 else f"{number + 1}-{one.stem}"))
+            one.drawing.write(target / FIGURES / one.stem)
     path = target / REPORT_FILE
     write_atomic(path, render(sections, other))
     return path
@@ -100,12 +101,16 @@ def render(sections: Sequence[Section], other: RunData | None = None) -> str:
     )
 
 
-def _section(data: RunData) -> Section:
-    return Section(data, figures(data), data.verdicts(), _boots(data), warnings(data))
+def _section(data: RunData, prefix: str) -> Section:
+    return Section(data, figures(data, prefix), data.verdicts(), _boots(data), warnings(data))
 
 
-def figures(data: RunData) -> list[Figure]:
-    """One for each group of workloads, or one for all where the description says so."""
+def figures(data: RunData, prefix: str = "") -> list[Figure]:
+    """One for each group of workloads, or one for all where the description says so.
+
+    Args:
+        prefix: of their files' names.
+    """
     groups = list(dict.fromkeys(one.group for one in data.record.workloads))
     together = data.experiment.one_figure and len(groups) > 1
     found = []
@@ -120,7 +125,7 @@ def figures(data: RunData) -> list[Figure]:
                 f"{members[0].metric.replace('_', ' ')}, {members[0].unit}",
                 host_cores=None if by_size else data.record.host.cores,
             )
-            found.append(Figure(data.experiment.title if together else group, f"figure-{number + 1}", drawn))
+            found.append(Figure(data.experiment.title if together else group, f"{prefix}figure-{number + 1}", drawn))
     return found
 
 

@@ -16,12 +16,25 @@ from popcorn.experiment.description import Experiment, read_experiment
 from popcorn.experiment.estimate import Estimate, Ratio, estimate, ratio
 from popcorn.experiment.record import RunRecord, WorkloadFacts, read_record
 from popcorn.experiment.verdict import Key, Verdict, judge
+from popcorn.run.manifest import read_manifest
 from popcorn.run.results import Measurement, TrialRow, read_trials
 from popcorn.run.spread import figure
 
 T = TypeVar("T")
 Trials = Sequence[tuple[TrialRow, Sequence[Measurement]]]
 BASELINE = "smp"
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Where a run's time went, seconds."""
+
+    all_s: float
+    """From the first step of each boot to the end of its last trial."""
+    trials_s: float
+    """Of that, in trials, and not in boots and warm-ups."""
+    workloads_s: float
+    """Of that, while workloads ran in the kernels, as far as they tell."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,8 @@ class RunData:
     experiment: Experiment
     trials: Trials
     """The measured ones."""
-    warm_ups: int
+    warm_ups: Trials
+    """In no estimate."""
 
     @cached_property
     def samples(self) -> dict[Key, list[float]]:
@@ -68,6 +82,19 @@ class RunData:
         if len(names) < 2:
             return None
         return BASELINE if BASELINE in names else names[0]
+
+    @cached_property
+    def spent(self) -> Spent:
+        """Where the time went; what was between boots is not known."""
+        ends: dict[str, float] = {}
+        for row, _ in (*self.trials, *self.warm_ups):
+            ends[row.boot] = max(ends.get(row.boot, 0.0), row.ended)
+        begun = {boot: read_manifest(self.run_dir / boot).begun for boot in ends}
+        measured = [(row.ended - row.begun, found) for row, found in self.trials]
+        workloads = [one.value or 0.0 for _, found in measured for one in found if one.metric == "wall"]
+        return Spent(
+            sum(ends[boot] - begun[boot] for boot in ends), sum(time_s for time_s, _ in measured), sum(workloads)
+        )
 
     def workload(self, name: str) -> WorkloadFacts:
         return next(one for one in self.record.workloads if one.name == name)
@@ -129,7 +156,8 @@ def read_run(run_dir: Path) -> RunData:
             f"no trial of {run_dir} has ended yet: there is nothing to report",
             hint=f"`popcorn run --resume {run_dir.name}` takes them",
         )
-    return RunData(run_dir, record, read_experiment(source), measured, len(trials) - len(measured))
+    warm_ups = [(row, found) for row, found in trials if row.kind != "measured"]
+    return RunData(run_dir, record, read_experiment(source), measured, warm_ups)
 
 
 def relation(found: Ratio, facts: WorkloadFacts) -> str:

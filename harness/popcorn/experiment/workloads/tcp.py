@@ -75,7 +75,11 @@ class Tcp:
             if not said:
                 raise
             return Outcome(failure(said[-1].status), (), _raw(said), str(error))
-        return Outcome("ok", (Measurement(self.metric, bits / 1e9, self.unit),), _raw(said))
+        return Outcome(
+            "ok",
+            (Measurement(self.metric, bits / 1e9, self.unit), Measurement("wall", float(self.seconds), "s")),
+            _raw(said),
+        )
 
 
 def _raw(said: Sequence[Finished]) -> bytes:
