@@ -47,7 +47,7 @@ def _run(run_dir: Path, monkeypatch: pytest.MonkeyPatch, *, text: str = DESCRIPT
 
     ready = staged(monkeypatch, Stage(script))(text)
     begin_record(ready, "tcg", ["popcorn", "run", "test"], run_dir)
-    take_trials(ready, run_dir, LocalExecutor(ready, "tcg", run_dir / "boots"))
+    take_trials(ready, run_dir, LocalExecutor(ready, "tcg", run_dir / "boots", quiet_s=0.0))
     return run_dir
 
 

@@ -26,7 +26,7 @@ POINTS = 2 * 2 * 3
 
 def _begin(ready: Ready, run_dir: Path) -> LocalExecutor:
     begin_record(ready, "tcg", ["popcorn", "run", "test"], run_dir)
-    return LocalExecutor(ready, "tcg", run_dir / "boots")
+    return LocalExecutor(ready, "tcg", run_dir / "boots", quiet_s=0.0)
 
 
 def _once(outcome: Outcome | BaseException, at: int) -> tuple[Stage, list[int]]:
@@ -191,6 +191,13 @@ def test_a_system_that_idles_for_too_long_hangs_and_a_slow_one_does_not() -> Non
     idle, slow = IdleJudge(60.0, 0.0, 0.0), IdleJudge(60.0, 0.0, 0.0)
     assert [idle.idle(cpu_s=0.0002 * now, now=now) for now in (30.0, 61.0)] == [False, True]
     assert not any(slow.idle(cpu_s=0.1 * now, now=now) for now in range(0, 600, 10))
+
+
+def test_what_a_system_takes_without_work_is_no_work() -> None:
+    judge = IdleJudge(60.0, 0.0, 0.0, idle_share=0.3)
+    assert [judge.idle(cpu_s=0.31 * now, now=now) for now in (30.0, 61.0)] == [False, True]
+    busy = IdleJudge(60.0, 0.0, 0.0, idle_share=0.3)
+    assert not any(busy.idle(cpu_s=1.3 * now, now=now) for now in range(0, 600, 10))
 
 
 def test_a_workload_that_waits_forever_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from popcorn.experiment.programs import files_of
 from popcorn.experiment.protocols import Booted, Files, Outcome, Workload
 from popcorn.experiment.ready import Ready
 from popcorn.experiment.schedule import BootJob, Trial
-from popcorn.experiment.watch import supervised
+from popcorn.experiment.watch import idle_share, supervised
 from popcorn.machine.qemu import Accel
 from popcorn.run.manifest import Manifest
 from popcorn.run.results import Kind, Measurement
@@ -81,6 +81,8 @@ class LocalExecutor:
     ready: Ready
     accel: Accel
     boots_dir: Path
+    quiet_s: float = 2.0
+    """How long a system is looked at when it has come up, to know what it takes without work."""
 
     def events(self, jobs: Sequence[BootJob]) -> Iterator[Event]:
         if not jobs:
@@ -99,11 +101,12 @@ class LocalExecutor:
         folder = new_folder(self.boots_dir, job)
         with system.boot(job.state, self.accel, files, folder) as booted:
             yield BootDone(job, folder.name, booted.manifest, time.monotonic() - began)
+            share = idle_share(booted, self.quiet_s)
             for trial, kind in [*((one, _WARM_UP) for one in warm_ups(left)), *((one, _MEASURED) for one in left)]:
                 workload = self.ready.workloads[trial.workload]
                 if kind == _WARM_UP:
                     workload.prepare(booted, sorted({one.cores for one in left if one.workload == trial.workload}))
-                done = self._take(job, folder.name, trial, kind, workload, booted)
+                done = self._take(job, folder.name, trial, kind, workload, booted, share)
                 if kind == _MEASURED:
                     left.remove(trial)
                 yield done
@@ -117,13 +120,13 @@ class LocalExecutor:
                     return
 
     def _take(
-        self, job: BootJob, folder: str, trial: Trial, kind: Kind, workload: Workload, booted: Booted
+        self, job: BootJob, folder: str, trial: Trial, kind: Kind, workload: Workload, booted: Booted, share: float
     ) -> TrialDone:
         shares = place(
             booted.kernels, trial.cores, together=workload.needs.together, least_kernels=workload.needs.kernels
         )
         begun, cpu_before = time.time(), booted.host_cpu_s()
-        outcome = supervised(workload, booted, shares, timeout_s=self.ready.experiment.timeout)
+        outcome = supervised(workload, booted, shares, timeout_s=self.ready.experiment.timeout, idle_share=share)
         ended = time.time()
         if outcome.status == "ok":
             of_host = (

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running a trial under supervision: one that gets nowhere is ended.
 
-A workload hangs when it takes longer than it may, or when its system uses next to no CPU time for a while: all
-processes wait, and nobody will wake them. An emulated CPU that is merely slow uses plenty.
+A workload hangs when it takes longer than it may, or when its system uses for a while no more CPU time than it did
+without it: all processes wait, and nobody will wake them. An emulated CPU that is merely slow uses plenty.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from popcorn.guest.ssh import TimedOutError
 STALL_S = 60.0
 _LOOK_S = 1.0
 _BUSY_SHARE = 0.02
+_IDLE_MARGIN = 1.5
 _GRACE_S = 60.0
 
 
@@ -29,22 +30,39 @@ class IdleJudge:
     stall_s: float
     cpu_s: float
     since: float
+    idle_share: float = 0.0
+    """CPUs that it takes when it has nothing to do: its timers, and the emulator's."""
 
     def idle(self, cpu_s: float, now: float) -> bool:
-        """Whether it has used less than a fiftieth of a CPU for as long as it may."""
-        if cpu_s - self.cpu_s > _BUSY_SHARE * self.stall_s:
+        """Whether it has worked less than a fiftieth of the time for as long as it may."""
+        if cpu_s - self.cpu_s > self.idle_share * (now - self.since) * _IDLE_MARGIN + _BUSY_SHARE * self.stall_s:
             self.cpu_s, self.since = cpu_s, now
         return now - self.since > self.stall_s
 
 
+def idle_share(booted: Booted, seconds: float) -> float:
+    """How many CPUs' time a system takes that was given nothing to do, looked at for some seconds."""
+    before, began = booted.host_cpu_s(), time.monotonic()
+    time.sleep(seconds)
+    elapsed = time.monotonic() - began
+    return (booted.host_cpu_s() - before) / elapsed if elapsed > 0 else 0.0
+
+
 def supervised(
-    workload: Workload, booted: Booted, shares: Sequence[Share], *, timeout_s: float, stall_s: float = STALL_S
+    workload: Workload,
+    booted: Booted,
+    shares: Sequence[Share],
+    *,
+    timeout_s: float,
+    stall_s: float = STALL_S,
+    idle_share: float = 0.0,
 ) -> Outcome:
     """A trial's outcome, whatever becomes of it.
 
     Args:
         timeout_s: it hangs after this, however busy it is.
         stall_s: and after so long without work.
+        idle_share: CPUs that the system takes without work.
     """
     answer: list[Outcome | BaseException] = []
 
@@ -56,7 +74,7 @@ def supervised(
 
     thread = threading.Thread(target=work, daemon=True, name="trial")
     began = time.monotonic()
-    judge = IdleJudge(stall_s, booted.host_cpu_s(), began)
+    judge = IdleJudge(stall_s, booted.host_cpu_s(), began, idle_share)
     thread.start()
     why = ""
     try:
