@@ -10,7 +10,7 @@ import pytest
 from some_run import manifest
 
 from popcorn.config import load_machine
-from popcorn.errors import HostError, UserError
+from popcorn.errors import UserError
 from popcorn.guest.finished import Finished
 from popcorn.report.page import benchmarks, compare, render
 from popcorn.run import npb
@@ -59,7 +59,7 @@ def test_results_of_another_schema_are_refused(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 99")
     with pytest.raises(UserError, match="version 99"):
         read_results(tmp_path)
-    with pytest.raises(HostError, match="version 99"):
+    with pytest.raises(UserError, match="version 99"):
         Results(tmp_path, "test")
 
 

@@ -48,6 +48,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "gdb": ("popcorn.cli.gdb:gdb", "debug a kernel of a machine that is up"),
     "snapshot": ("popcorn.cli.snapshot:snapshot", "save a machine that is up, to go on from there"),
     "bench": ("popcorn.cli.bench:bench", "measure"),
+    "run": ("popcorn.cli.run:run", "repeat the paper's experiments, or your own"),
+    "results": ("popcorn.cli.results:results", "hand what was measured to other programs"),
     "report": ("popcorn.cli.report:report", "show what a run found"),
 }
 

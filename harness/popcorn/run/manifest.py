@@ -71,6 +71,8 @@ class Manifest(_Model):
     others: dict[int, Kernel] = {}
     """Other kernels, by the id of their partition."""
     plan: Plan
+    guests: int = 1
+    """How many machines with this plan were up together."""
 
     def distinct_kernels(self) -> list[Kernel]:
         """Every kernel that was booted once, the primary's first."""
@@ -92,10 +94,10 @@ def describe(
     shown = {one.dir: _kernel(one) for one in (kernels or {}).values()}
     return Manifest(
         popcorn=__version__,
-        commit=_commit(),
-        typed=_typed(sys.argv),
+        commit=code_commit(),
+        typed=typed_words(sys.argv),
         begun=time.time(),
-        host=_host(),
+        host=describe_host(),
         qemu=".".join(map(str, qemu.host_version())),
         accel=accel,
         kernel=_kernel(kernel),
@@ -135,7 +137,8 @@ def _kernel(kernel: KernelArtifact) -> Kernel:
     )
 
 
-def _commit() -> str:
+def code_commit() -> str:
+    """The checkout's commit, with ``-dirty`` when files differ from it; empty for an installed Popcorn."""
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return ""
@@ -147,7 +150,8 @@ def _commit() -> str:
     return commit + ("-dirty" if dirty else "")
 
 
-def _host() -> Host:
+def describe_host() -> Host:
+    """This host, now."""
     memory = psutil.virtual_memory()
     return Host(
         name=platform.node(),
@@ -169,6 +173,6 @@ def _first_value(path: str, name: str, separator: str) -> str:
     return next((value.strip().strip('"') for key, _, value in found if key.strip() == name), "unknown")
 
 
-def _typed(argv: Sequence[str]) -> tuple[str, ...]:
+def typed_words(argv: Sequence[str]) -> tuple[str, ...]:
     """What the user typed: `popcorn` and not the file that it led to."""
     return ("popcorn", *argv[1:]) if Path(argv[0]).name == "__main__.py" else tuple(argv)

@@ -86,6 +86,14 @@ def vcpu_seconds(machine: Machine) -> dict[int, float]:
     return {int(cpu["cpu-index"]): _cpu_seconds(tasks / str(cpu["thread-id"]) / "stat") for cpu in threads}
 
 
+def qemu_seconds(machine: Machine) -> float:
+    """CPU time that a machine's QEMU has taken from the host; 0 when it is gone."""
+    try:
+        return _cpu_seconds(Path(f"/proc/{machine.record.qemu_pid}/stat"))
+    except OSError:
+        return 0.0
+
+
 def _cpu_seconds(stat: Path) -> float:
     """proc(5): utime and stime are the 14th and 15th fields; the name before them may hold spaces."""
     fields = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

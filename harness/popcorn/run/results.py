@@ -1,50 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The measurements of a run, in ``results.sqlite``.
-
-Schema, version 1 (``PRAGMA user_version``). Rows are only ever added.
-
-    runs          id, begun (Unix time), purpose
-    measurements  id, run -> runs.id, kernel (id, or NULL: the whole machine), metric, value (NULL unless ok),
-                  unit, status ('ok', 'failed', 'void'), raw (path in the run's folder, or ''), taken (Unix time)
-
-``failed``: what was measured ran and failed. ``void``: there is no measurement, e.g. because the
-kernel was not there. Neither has a value, so that none is ever averaged.
-"""
+"""The measurements of a run, in ``results.sqlite``; `schema` describes its tables."""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from popcorn.errors import HostError, UserError
+from popcorn.run.schema import VERSION, bring_up_to_date, transaction, version_of
 
 RESULTS_FILE = "results.sqlite"
-VERSION = 1
 _BUSY_S = 30.0
-_SCHEMA = """
-CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL, purpose TEXT NOT NULL);
-CREATE TABLE measurements (
-    id INTEGER PRIMARY KEY,
-    run INTEGER NOT NULL REFERENCES runs (id),
-    kernel INTEGER,
-    metric TEXT NOT NULL,
-    value REAL,
-    unit TEXT NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('ok', 'failed', 'void')),
-    raw TEXT NOT NULL,
-    taken REAL NOT NULL,
-    CHECK ((status = 'ok') = (value IS NOT NULL))
-);
-CREATE TRIGGER measurements_stay BEFORE UPDATE ON measurements BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-CREATE TRIGGER measurements_are_kept BEFORE DELETE ON measurements BEGIN SELECT RAISE(ABORT, 'append-only'); END;
-"""
 
-Status = Literal["ok", "failed", "void"]
+Status = Literal["ok", "failed", "void", "hung", "killed"]
+Kind = Literal["measured", "warm-up"]
 
 
 @dataclass(frozen=True)
@@ -65,19 +38,40 @@ class Measurement:
             raise ValueError(f"{self.metric}: a measurement has a value if and only if it is ok")
 
 
+@dataclass(frozen=True)
+class TrialRow:
+    """How one trial of an experiment went. Paths are relative to the run's folder, times Unix time."""
+
+    system: str
+    workload: str
+    cores: int
+    iteration: int
+    kind: Kind
+    status: Status
+    reason: str
+    boot: str
+    block: int
+    manifest: str
+    raw: str
+    host: str
+    begun: float
+    ended: float
+
+
 class Results:
-    """The database of one run's folder; a context manager."""
+    """The database of one run's folder; a context manager. Several processes may write at a time."""
 
     def __init__(self, run_dir: Path, purpose: str) -> None:
         """Open it, and make it if it is not there; begins a row in ``runs``.
 
         Raises:
-            HostError: it is of another version, or cannot be written.
+            UserError: it is of a newer version.
+            HostError: it cannot be written.
         """
         self._path = run_dir / RESULTS_FILE
         try:
             self._db = _opened(self._path)
-            self._run = self._add("INSERT INTO runs (begun, purpose) VALUES (?, ?)", (time.time(), purpose))
+            self._run = self._insert("INSERT INTO runs (begun, purpose) VALUES (?, ?)", (time.time(), purpose))
         except sqlite3.Error as error:
             raise HostError(f"cannot write the results {self._path}: {error}") from error
 
@@ -87,23 +81,48 @@ class Results:
     def __exit__(self, *_: object) -> None:
         self._db.close()
 
-    def add(self, *measurements: Measurement) -> None:
-        """Write some measurements down."""
-        with _transaction(self._db):
-            for one in measurements:
-                self._db.execute(
-                    "INSERT INTO measurements (run, kernel, metric, value, unit, status, raw, taken) "
-                    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                    (self._run, one.kernel, one.metric, one.value, one.unit, one.status, one.raw, time.time()),
-                )
+    def add(self, *measurements: Measurement, manifest: str = "manifest.json") -> None:
+        """Write some measurements down.
 
-    def _add(self, statement: str, values: tuple[object, ...]) -> int:
-        with _transaction(self._db):
+        Args:
+            manifest: path of the manifest that tells how they came about.
+        """
+        with transaction(self._db):
+            self._add(measurements, None, manifest)
+
+    def add_trial(self, trial: TrialRow, measurements: tuple[Measurement, ...]) -> bool:
+        """Write a trial and what it gave down at once.
+
+        Returns whether it was new: of two that are measured, the first counts.
+        """
+        columns = list(trial.__dataclass_fields__)
+        with transaction(self._db):
+            added = self._db.execute(
+                f"INSERT OR IGNORE INTO trials (run, {', '.join(columns)}) VALUES (?, {', '.join('?' * len(columns))})",
+                (self._run, *(getattr(trial, column) for column in columns)),
+            )
+            if added.rowcount == 1:
+                self._add(measurements, added.lastrowid, trial.manifest)
+        return added.rowcount == 1
+
+    def _add(self, measurements: tuple[Measurement, ...], trial: int | None, manifest: str) -> None:
+        for one in measurements:
+            self._db.execute(
+                "INSERT INTO measurements (run, trial, kernel, metric, value, unit, status, manifest, raw, taken) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    *(self._run, trial, one.kernel, one.metric, one.value, one.unit, one.status),
+                    *(manifest, one.raw, time.time()),
+                ),
+            )
+
+    def _insert(self, statement: str, values: tuple[object, ...]) -> int:
+        with transaction(self._db):
             return int(self._db.execute(statement, values).lastrowid or 0)
 
 
 def read_results(run_dir: Path) -> list[Measurement]:
-    """All measurements of a run, in the order they were taken; none if nothing was measured.
+    """All measurements of a run outside of trials, in the order they were taken; none if nothing was measured.
 
     Raises:
         UserError: the database cannot be read by this version.
@@ -111,53 +130,77 @@ def read_results(run_dir: Path) -> list[Measurement]:
     path = run_dir / RESULTS_FILE
     if not path.is_file():
         return []
+    with closing(open_to_read(path)) as db:
+        # Version 1 has these columns as well, and no trials.
+        only = " WHERE trial IS NULL" if version_of(db) > 1 else ""
+        rows = db.execute(
+            f"SELECT metric, value, unit, kernel, status, raw FROM measurements{only} ORDER BY id"
+        ).fetchall()
+    return [Measurement(*row) for row in rows]
+
+
+def read_trials(run_dir: Path) -> list[tuple[TrialRow, list[Measurement]]]:
+    """All trials of a run with what they gave, in the order they were recorded.
+
+    Raises:
+        UserError: there are no results, or this version cannot read them.
+    """
+    path = run_dir / RESULTS_FILE
+    if not path.is_file():
+        raise UserError(f"{run_dir} has no results ({RESULTS_FILE})", hint="runs of experiments: `popcorn run`")
+    columns = list(TrialRow.__dataclass_fields__)
+    with closing(open_to_read(path)) as db:
+        if version_of(db) < 2:
+            return []
+        trials = {
+            row[0]: (TrialRow(*row[1:]), list[Measurement]())
+            for row in db.execute(f"SELECT id, {', '.join(columns)} FROM trials ORDER BY id")
+        }
+        for trial, *row in db.execute(
+            "SELECT trial, metric, value, unit, kernel, status, raw FROM measurements "
+            "WHERE trial IS NOT NULL ORDER BY id"
+        ):
+            trials[trial][1].append(Measurement(*row))
+    return list(trials.values())
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """The database of a run, for reading only.
+
+    Raises:
+        UserError: it cannot be read by this version.
+    """
     try:
-        with closing(sqlite3.connect(path, timeout=_BUSY_S)) as db:
-            version = db.execute("PRAGMA user_version").fetchone()[0]
-            if version != VERSION:
-                raise UserError(f"{path} has schema version {version}; this Popcorn reads version {VERSION}")
-            rows = db.execute(
-                "SELECT metric, value, unit, kernel, status, raw FROM measurements ORDER BY id"
-            ).fetchall()
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
     except sqlite3.Error as error:
         raise UserError(f"cannot read the results {path}: {error}") from error
-    return [Measurement(*row) for row in rows]
+    try:
+        version = version_of(db)
+    except sqlite3.Error as error:
+        db.close()
+        raise UserError(f"cannot read the results {path}: {error}") from error
+    if not 1 <= version <= VERSION:
+        db.close()
+        raise _wrong_version(path, version, "reads")
+    return db
 
 
 def _opened(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA foreign_keys = ON")
-    with _transaction(db):
-        version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _statements(_SCHEMA):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {VERSION}")
-    if version not in (0, VERSION):
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA foreign_keys = ON")
+        version = bring_up_to_date(db)
+        if version != VERSION:
+            raise _wrong_version(path, version, "writes")
+    except BaseException:
         db.close()
-        raise HostError(
-            f"{path} has schema version {version}; this Popcorn writes version {VERSION}",
-            hint="record into another folder",
-        )
+        raise
     return db
 
 
-def _statements(script: str) -> Iterator[str]:
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-
-
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
+def _wrong_version(path: Path, version: int, does: str) -> UserError:
+    return UserError(
+        f"{path} has schema version {version}; this Popcorn {does} version {VERSION}",
+        hint="use the Popcorn that wrote it, or record into another folder" if version > VERSION else "",
+    )

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Debian programs that workloads want in the guests, by the names that `Needs.programs` gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from popcorn.experiment.protocols import Files
+from popcorn.run.iperf import iperf_files
+
+PROGRAMS: Mapping[str, Callable[[], Files]] = {"iperf3": iperf_files}
+
+
+def files_of(names: Iterable[str]) -> Files:
+    """All files of some programs.
+
+    Raises:
+        HostError: a package cannot be fetched.
+    """
+    return {path: content for name in names for path, content in PROGRAMS[name]().items()}

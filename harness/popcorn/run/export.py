@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results for other programs: CSV and Parquet, and SQL on them as they are.
+
+A row is a measurement with all that is known of its trial (NULL outside experiments), so that one file is one table.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import sqlite3
+import tempfile
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Literal
+
+from popcorn.errors import UserError
+from popcorn.files import write_atomic
+from popcorn.run.results import RESULTS_FILE, open_to_read
+
+Form = Literal["csv", "parquet"]
+
+_INTEGER, _REAL, _TEXT = "BIGINT", "DOUBLE", "VARCHAR"
+COLUMNS = {
+    "run": _TEXT,
+    "trial": _INTEGER,
+    "system": _TEXT,
+    "workload": _TEXT,
+    "cores": _INTEGER,
+    "iteration": _INTEGER,
+    "kind": _TEXT,
+    "block": _INTEGER,
+    "boot": _TEXT,
+    "begun": _REAL,
+    "ended": _REAL,
+    "kernel": _INTEGER,
+    "metric": _TEXT,
+    "value": _REAL,
+    "unit": _TEXT,
+    "status": _TEXT,
+    "reason": _TEXT,
+    "manifest": _TEXT,
+    "raw": _TEXT,
+    "taken": _REAL,
+}
+"""Of an export, with their types in SQL."""
+
+_QUERY = """
+SELECT ?, t.id, t.system, t.workload, t.cores, t.iteration, t.kind, t.block, t.boot, t.begun, t.ended,
+       m.kernel, m.metric, m.value, m.unit, m.status, coalesce(t.reason, ''), m.manifest,
+       CASE m.raw WHEN '' THEN coalesce(t.raw, '') ELSE m.raw END, m.taken
+FROM measurements m LEFT JOIN trials t ON t.id = m.trial ORDER BY m.id
+"""
+_QUERY_1 = """
+SELECT ?, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+       m.kernel, m.metric, m.value, m.unit, m.status, '', 'manifest.json', m.raw, m.taken
+FROM measurements m ORDER BY m.id
+"""
+
+
+def export(run_dirs: Sequence[Path], form: Form, target: Path | None) -> int:
+    """Write all measurements of some runs into one file, or to standard output.
+
+    Args:
+        target: None for standard output, which only takes CSV.
+
+    Returns how many there were.
+
+    Raises:
+        UserError: a run has no results, or standard output is to get Parquet.
+    """
+    rows = [row for run_dir in run_dirs for row in _rows(run_dir)]
+    if not rows:
+        raise UserError(
+            f"{', '.join(str(run_dir) for run_dir in run_dirs)}: there are no measurements to export",
+            hint="`popcorn run` and `popcorn bench` measure",
+        )
+    text = _csv(rows)
+    if form == "csv":
+        if target is None:
+            print(text, end="")
+        else:
+            write_atomic(target, text)
+    elif target is None:
+        raise UserError("Parquet is no text", hint="name a file with --output")
+    else:
+        _write_parquet(text, target)
+    return len(rows)
+
+
+def query(run_dir: Path, statement: str) -> tuple[list[str], list[tuple[object, ...]]]:
+    """What a statement of SQL (SQLite's) finds in a run's results, which it cannot change: heading and rows.
+
+    Raises:
+        UserError: there are no results, or the statement is wrong.
+    """
+    with closing(_opened(run_dir)) as db:
+        try:
+            found = db.execute(statement)
+            return [column[0] for column in found.description or ()], found.fetchall()
+        except (sqlite3.Error, sqlite3.Warning) as error:
+            tables = ", ".join(row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+            raise UserError(f"SQLite refuses the statement: {error}", hint=f"the tables are {tables}") from error
+
+
+def _opened(run_dir: Path) -> sqlite3.Connection:
+    path = run_dir / RESULTS_FILE
+    if not path.is_file():
+        raise UserError(f"{run_dir} has no results ({RESULTS_FILE})", hint="`popcorn run` and `popcorn bench` measure")
+    return open_to_read(path)
+
+
+def _rows(run_dir: Path) -> list[tuple[object, ...]]:
+    from popcorn.run.schema import version_of
+
+    with closing(_opened(run_dir)) as db:
+        return db.execute(_QUERY if version_of(db) > 1 else _QUERY_1, (run_dir.name,)).fetchall()
+
+
+def _csv(rows: Iterable[tuple[object, ...]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(rows)
+    return out.getvalue()
+
+
+def _write_parquet(text: str, target: Path) -> None:
+    import duckdb
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as place:
+        source, half = Path(place) / "rows.csv", Path(place) / "rows.parquet"
+        source.write_text(text, encoding="utf-8")
+        with duckdb.connect() as db:
+            rows = db.read_csv(str(source), header=True, columns=COLUMNS, sep=",", quotechar='"', escapechar='"')
+            rows.write_parquet(str(half))
+        half.replace(target)

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report of an experiment, and its results for other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from experiment_fakes import DESCRIPTION, Stage, staged
+
+from popcorn.errors import UserError
+from popcorn.experiment.executor import LocalExecutor
+from popcorn.experiment.protocols import Booted, Outcome, Share
+from popcorn.experiment.record import begin_record
+from popcorn.experiment.runner import take_trials
+from popcorn.report.experiment import write_experiment_report
+from popcorn.report.points import ratio_table, read_run
+from popcorn.run.export import COLUMNS, export, query
+from popcorn.run.results import RESULTS_FILE, Measurement, Results
+
+_CLAIM = """
+[[claims]]
+text = "The other takes <twice> as long"
+ratio = ["other", "one"]
+at_least = 1.5
+at_most = 2.5
+"""
+
+
+def _run(run_dir: Path, monkeypatch: pytest.MonkeyPatch, *, text: str = DESCRIPTION + _CLAIM, lose: int = 0) -> Path:
+    """A run in which the second system that is booted, whatever its name, is no slower than the first."""
+    calls: list[int] = []
+
+    def script(booted: Booted, shares: Sequence[Share]) -> Outcome:
+        calls.append(1)
+        if len(calls) == lose:
+            return Outcome("void", reason="the answer is wrong")
+        cores = sum(share.cores for share in shares)
+        time_s = (1 + len(calls) % 3 / 100) / cores
+        counted = Measurement("count.interrupts", 7.0, "")
+        return Outcome("ok", (Measurement("time", time_s, "s"), counted))
+
+    ready = staged(monkeypatch, Stage(script))(text)
+    begin_record(ready, "tcg", ["popcorn", "run", "test"], run_dir)
+    take_trials(ready, run_dir, LocalExecutor(ready, "tcg", run_dir / "boots", quiet_s=0.0))
+    return run_dir
+
+
+def test_the_page_loads_nothing_and_has_figures_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = write_experiment_report([_run(tmp_path, monkeypatch)]).read_text(encoding="utf-8")
+    assert "src=" not in page
+    assert "<link" not in page
+    assert "url(http" not in page
+    assert page.count("<svg") == 1 + 2
+    assert (tmp_path / "figures" / "figure-1.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert (tmp_path / "figures" / "figure-1.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_claims_stand_beside_what_the_data_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = write_experiment_report([_run(tmp_path, monkeypatch)]).read_text(encoding="utf-8")
+    assert "“The other takes &lt;twice&gt; as long”" in page
+    assert '<span class="answer">differs</span>' in page
+    assert "judged as other / one ≥ 1.5 and ≤ 2.5 at all of 1, 2 cores" in page
+    assert "no difference seen" in page
+    assert "popcorn run test --series 6.12 --seed 1 --accel tcg" in page
+
+
+def test_a_trial_without_a_value_is_told_and_in_no_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = _run(tmp_path, monkeypatch, lose=3)
+    page = write_experiment_report([run_dir]).read_text(encoding="utf-8")
+    assert "<b>void</b>: the answer is wrong" in page
+    assert sorted(one.count for one in read_run(run_dir).estimates.values()) == [2, 3, 3, 3]
+
+
+def test_warm_ups_are_in_no_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = read_run(_run(tmp_path, monkeypatch))
+    assert len(data.warm_ups) == 2
+    assert all(one.count == 3 for one in data.estimates.values())
+
+
+def test_runs_are_compared_point_by_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = _run(tmp_path / "a", monkeypatch), _run(tmp_path / "b", monkeypatch)
+    page = write_experiment_report([one, other], compare=other).read_text(encoding="utf-8")
+    assert page.count("Against run b") == 2
+    assert (one / "figures" / "2-figure-1.svg").is_file()
+
+
+def test_the_first_system_is_the_baseline_without_smp_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, rows = ratio_table(read_run(_run(tmp_path, monkeypatch)))
+    assert [row[1] for row in rows] == ["other / one"] * 2
+
+
+def test_a_run_without_trials_has_no_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = staged(monkeypatch, Stage())()
+    begin_record(ready, "tcg", ["popcorn"], tmp_path)
+    with pytest.raises(UserError, match="has no results"):
+        write_experiment_report([tmp_path])
+    with Results(tmp_path, "run"):
+        pass
+    with pytest.raises(UserError, match="there is nothing to report"):
+        write_experiment_report([tmp_path])
+    with pytest.raises(UserError, match="no measurements to export"):
+        export([tmp_path], "csv", None)
+
+
+def test_results_of_a_newer_version_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begin_record(staged(monkeypatch, Stage())(), "tcg", ["popcorn"], tmp_path)
+    with closing(sqlite3.connect(tmp_path / RESULTS_FILE)) as db:
+        db.execute("PRAGMA user_version = 99")
+    for read in (lambda: read_run(tmp_path), lambda: export([tmp_path], "csv", None), lambda: query(tmp_path, "x")):
+        with pytest.raises(UserError, match="has schema version 99; this Popcorn reads version 2"):
+            read()
+
+
+def test_an_export_has_a_row_for_each_measurement(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = _run(tmp_path, monkeypatch)
+    count = export([run_dir], "csv", None)
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == count
+    assert list(rows[0]) == list(COLUMNS)
+    measured = [row for row in rows if row["kind"] == "measured" and row["metric"] == "time"]
+    assert sorted({(row["system"], row["cores"]) for row in measured}) == [
+        (system, cores) for system in ("one", "other") for cores in "12"
+    ]
+    assert all((run_dir / row["manifest"]).is_file() and (run_dir / row["raw"]).is_file() for row in rows)
+
+
+def test_parquet_has_the_same_rows_with_their_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import duckdb
+
+    run_dir = _run(tmp_path / "run", monkeypatch, lose=3)
+    target = tmp_path / "out" / "all.parquet"
+    count = export([run_dir], "parquet", target)
+    with duckdb.connect() as db:
+        found = db.read_parquet(str(target))
+        assert dict(zip(found.columns, map(str, found.types), strict=True)) == COLUMNS
+        assert len(found.fetchall()) == count
+        lost = db.sql(f"SELECT value, status, reason FROM '{target}' WHERE status <> 'ok'").fetchall()
+    assert lost == [(None, "void", "the answer is wrong")]
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+def test_results_can_be_asked_in_sql_and_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = _run(tmp_path, monkeypatch)
+    header, rows = query(run_dir, "SELECT system, count(*) AS n FROM trials WHERE kind = 'measured' GROUP BY system")
+    assert (header, rows) == (["system", "n"], [("one", 6), ("other", 6)])
+    with pytest.raises(UserError, match="readonly"):
+        query(run_dir, "DROP TABLE trials")
+    with pytest.raises(UserError, match="no such table") as raised:
+        query(run_dir, "SELECT * FROM trial")
+    assert "trials" in raised.value.hint
