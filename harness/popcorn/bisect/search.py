@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The search: from all runs so far to what is to be done next. It keeps nothing but those runs.
+
+A candidate on the way is judged with little evidence, as only the last good and the first bad one carry the answer:
+those two are run again until the error bound holds. Should they turn out otherwise, the search goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Literal
+
+from popcorn.bisect.actions import Action, Found, Refused, Terms, Try
+from popcorn.bisect.evidence import Run, Sought, Stage, Tally, commonest, tally, worse_limit
+from popcorn.bisect.history import Answer, History, Mark, Next
+from popcorn.bisect.sequential import Counts, Evidence, Rates, rate_below
+
+SEARCH_ERROR = 0.1
+"""The error on the way; what it lets through is found when the answer is confirmed."""
+ALWAYS = 0.95
+"""The rate on the way of a failure that each run at the bad end showed."""
+COMPILER = Rates(1 - 1e-6, 1e-6)
+"""A compiler says the same twice."""
+NR_ALWAYS = 3
+"""So many runs at the bad end, all failed, count as always."""
+ENOUGH_FAILURES = 8
+"""A rate is measured until the bad end failed so often."""
+NR_MEASURED = 3
+"""So many measurements at either end tell what is worse."""
+NR_OTHERS = 3
+"""A candidate that failed so often for another reason before it told anything cannot be tested."""
+LOST_IN_A_ROW = 6
+
+
+class Search:
+    """All runs of a search, and what follows from them."""
+
+    def __init__(self, history: History, terms: Terms, runs: Iterable[Run] = ()) -> None:
+        self.history, self.terms = history, terms
+        self.runs: list[Run] = []
+        self._by_commit: dict[str, list[Run]] = {history.bad: [], history.good: []}
+        for run in runs:
+            self.add(run)
+
+    def add(self, run: Run) -> None:
+        """Take one more run into account."""
+        self.runs.append(run)
+        self._by_commit.setdefault(run.commit, []).append(run)
+        for name in ("sought", "rates"):
+            self.__dict__.pop(name, None)
+
+    def tried(self) -> dict[str, list[Run]]:
+        """The runs of each candidate that was tried, ends included."""
+        return {commit: runs for commit, runs in self._by_commit.items() if runs}
+
+    def tally(self, commit: str) -> Tally:
+        """The runs of a candidate, counted."""
+        assert self.sought is not None, "the bad end has not failed yet"
+        return tally(self._by_commit.get(commit, ()), self.sought)
+
+    @cached_property
+    def sought(self) -> Sought | None:
+        """The failure that is looked for; None while the bad end has shown none."""
+        bad = self._by_commit[self.history.bad]
+        if self.terms.worse is not None:
+            good = self._by_commit[self.history.good]
+            before, after = ([run.value for run in end if run.value is not None] for end in (good, bad))
+            if min(len(before), len(after)) < NR_MEASURED:
+                return None
+            limit = worse_limit(before, after, self.terms.worse)
+            return Sought("", limit=limit[0], larger_is_worse=limit[1]) if limit else None
+        if self.terms.pattern:
+            matching = Sought("", pattern=self.terms.pattern)
+            shown = commonest([run for run in bad if matching.shown_by(run)])
+            return Sought(shown.title, shown.stage, self.terms.pattern) if shown else None
+        failed = commonest(bad)
+        return Sought(failed.title, failed.stage) if failed else None
+
+    @cached_property
+    def rates(self) -> Rates | None:
+        """How often the failure shows, for verdicts on the way; None while that is not known well enough."""
+        if self.sought is None:
+            return None
+        if self.sought.stage is Stage.BUILD:
+            return COMPILER
+        if self.terms.rate is not None:
+            return _rates(self.terms.rate, self.terms.noise)
+        counts = self.tally(self.history.bad).counts
+        if self.always and not counts.passes:
+            return _rates(ALWAYS, self.terms.noise) if counts.fails >= NR_ALWAYS else None
+        if not counts.fails or (counts.fails < ENOUGH_FAILURES and counts.runs < self.terms.max_runs):
+            return None
+        return _rates(counts.fails / counts.runs, self.terms.noise)
+
+    @property
+    def always(self) -> bool:
+        """Whether no candidate has shown both: the failure and its absence."""
+        found = (self.tally(commit).counts for commit in self.tried())
+        return not any(counts.fails and counts.passes for counts in found)
+
+    def verdict(self, commit: str) -> Literal["good", "bad", "skip"] | None:
+        """What a candidate is by its runs; None while they are too few."""
+        assert self.rates is not None
+        told = self.tally(commit)
+        found = self.rates.verdict(told.counts, SEARCH_ERROR)
+        if found is not None:
+            return found
+        if not told.built or (len(told.others) >= NR_OTHERS and not told.counts.runs):
+            return "skip"
+        return "skip" if self._exhausted(commit) else None
+
+    def _exhausted(self, commit: str) -> bool:
+        told = self.tally(commit)
+        return told.counts.runs + len(told.others) >= self.terms.max_runs
+
+    def next(self) -> Action:
+        """What to do."""
+        lost = 0
+        for run in reversed(self.runs):
+            if run.result != "lost":
+                break
+            lost += 1
+        if lost and lost % LOST_IN_A_ROW == 0 and not self._forgiven(lost):
+            return Refused(
+                f"the last {lost} runs were lost to the host or the machine, not to the kernel: {self.runs[-1].title}",
+                "mend that, then go on with --resume",
+                by_host=True,
+            )
+        action = self._bad_end() or self._good_end() or self._between()
+        if isinstance(action, Try) and self.sought is not None:
+            return replace(action, until=self.sought.stage)
+        return action
+
+    forgiven: int = 0
+    """So many lost runs at the end were there when the search was resumed."""
+
+    def _forgiven(self, lost: int) -> bool:
+        return self.forgiven >= lost
+
+    def _bad_end(self) -> Action | None:
+        bad, good = self.history.bad, self.history.good
+        if self.terms.worse is not None and self.sought is None:
+            return self._measure(good, bad)
+        runs = [run for run in self._by_commit[bad] if run.result != "lost"]
+        if self.sought is None:
+            failed = commonest(runs)
+            if failed and len([run for run in runs if run.result == "failed"]) >= NR_ALWAYS:
+                return Refused(
+                    f"the bad end fails, but not with a title that holds {self.terms.pattern!r}: {failed.title}",
+                    "leave --title out, or give a part of that title",
+                )
+            if len(runs) >= self._tries():
+                return Refused(
+                    f"the bad end does not fail: {len(runs)} of {len(runs)} runs passed",
+                    f"with 95 % confidence it fails in less than {rate_below(len(runs), 0.05):.0%} of the runs; if "
+                    "that may be, say how often with --flaky-rate",
+                )
+            return Try(bad, "bad end", runs=NR_ALWAYS)
+        counts = self.tally(bad).counts
+        if self.rates is None:
+            left = (NR_ALWAYS if self.always else ENOUGH_FAILURES) - counts.fails
+            return Try(bad, "bad end", runs=left * (counts.runs + 1) / (counts.fails + 1))
+        verdict = self.verdict(bad)
+        if verdict is None:
+            return Try(bad, "bad end", runs=self.rates.runs_if_bad(SEARCH_ERROR))
+        if verdict != "bad":
+            return Refused(
+                f"the bad end fails too seldom: {counts.fails} of {counts.runs} runs, where {self.rates.bad:.1%} of "
+                f"them were expected, and {self.rates.good:.1%} without the change",
+                "leave --flaky-rate out to have it measured, allow more --max-runs, or name a smaller --noise",
+            )
+        return None
+
+    def _tries(self) -> int:
+        """So many runs that pass show that the bad end is none."""
+        if self.terms.rate is None:
+            return min(20, self.terms.max_runs)
+        return _rates(self.terms.rate, self.terms.noise).runs_if_good(self.terms.beta)
+
+    def _measure(self, good: str, bad: str) -> Action:
+        for commit, why in ((good, "good end"), (bad, "bad end")):
+            runs = [run for run in self._by_commit[commit] if run.result != "lost"]
+            if sum(run.value is not None for run in runs) < NR_MEASURED:
+                if len(runs) >= 2 * NR_MEASURED:
+                    return Refused(f"nothing can be measured at the {why}: {runs[-1].title}", "name another --metric")
+                return Try(commit, "good end" if commit == good else "bad end", runs=NR_MEASURED)
+        values = [[run.value for run in self._by_commit[end] if run.value is not None] for end in (good, bad)]
+        shown = [", ".join(f"{value:g}" for value in end) for end in values]
+        return Refused(
+            f"the bad end is not worse by {self.terms.worse:.0%}: {shown[1]}, against {shown[0]} at the good end",
+            "name other ends, or a smaller --worse",
+        )
+
+    def _good_end(self) -> Action | None:
+        assert self.rates is not None
+        good = self.history.good
+        verdict = self.verdict(good)
+        if verdict is None:
+            return Try(good, "good end", runs=self.rates.runs_if_good(SEARCH_ERROR))
+        told = self.tally(good)
+        if verdict == "bad":
+            return Refused(
+                f"the good end fails as the bad one does: {told.counts.fails} of {told.counts.runs} runs, "
+                f"{self.sought}",
+                "name a good end without the failure",
+            )
+        if verdict == "skip":
+            return Refused(
+                f"the good end cannot be tested: {told.others[-1] if told.others else 'its runs disagree'}",
+                "name a later good end, one with which the test passes",
+            )
+        return None
+
+    def _between(self) -> Action:
+        assert self.rates is not None
+        marks: list[Mark] = []
+        for commit in self._by_commit:
+            if commit not in (self.history.good, self.history.bad):
+                verdict = self.verdict(commit)
+                if verdict is not None:
+                    marks.append((commit, verdict))
+        asked = self.history.ask(marks)
+        if isinstance(asked, Next):
+            return Try(asked.commit, "search", asked.steps, self._expected_runs())
+        return self._confirm(asked)
+
+    def _expected_runs(self) -> float:
+        assert self.rates is not None
+        return (self.rates.runs_if_good(SEARCH_ERROR) + self.rates.runs_if_bad(SEARCH_ERROR)) / 2
+
+    def _confirm(self, answer: Answer) -> Action:
+        """Have those that carry the answer run until the error bounds hold."""
+        # Those among the answer that could not be tested carry nothing.
+        first = next(commit for commit in answer.commits if self.verdict(commit) == "bad")
+        before = self._last_good(answer.commits)
+        evidence = self.evidence(before)
+        counts = {commit: self.tally(commit).counts for commit in (first, *before)}
+        wrong_first = evidence.error_if_good(counts[first])
+        wrong_before = {commit: evidence.error_if_bad(counts[commit]) for commit in before}
+        if wrong_first > self.terms.alpha and not self._exhausted(first):
+            return Try(first, "confirm", runs=self._expected_runs())
+        for commit, wrong in wrong_before.items():
+            if wrong <= self.terms.beta / len(before):
+                continue
+            # Where the rate is not known, runs on both sides count: those that are fewer are the more telling ones.
+            unknown = evidence.rate is None and not self._exhausted(first)
+            fewer = first if unknown and evidence.bad.runs < counts[commit].runs else commit
+            if not self._exhausted(fewer):
+                return Try(fewer, "confirm", runs=self._runs_to_confirm(evidence, counts[commit]))
+        error = wrong_first + sum(wrong_before.values())
+        return Found(answer.commits, min(1.0, error), error <= self.terms.alpha + self.terms.beta)
+
+    def evidence(self, before: Sequence[str]) -> Evidence:
+        """All runs of candidates that hold the change, where `before` are the last ones that do not."""
+        assert self.rates is not None
+        bad = [commit for commit in self.tried() if commit not in before and self.verdict(commit) == "bad"]
+        known = self.terms.rate is not None or self.rates is COMPILER
+        total = sum((self.tally(commit).counts for commit in bad), Counts())
+        return Evidence(total, self.rates.good, self.rates.bad if known else None)
+
+    def _runs_to_confirm(self, evidence: Evidence, before: Counts) -> int:
+        passes = 0
+        while evidence.error_if_bad(before + Counts(0, passes)) > self.terms.beta and passes < self.terms.max_runs:
+            passes += 1
+        return max(1, passes)
+
+    def _last_good(self, answer: Sequence[str]) -> list[str]:
+        """The good candidates right before those that may be the answer."""
+        before = dict.fromkeys(parent for commit in answer for parent in self.history.parents(commit))
+        return [commit for commit in before if commit not in answer and self._by_commit.get(commit)]
+
+
+def _rates(bad: float, noise: float) -> Rates:
+    """Rates that differ enough for runs to tell them apart."""
+    bad = min(bad, ALWAYS)
+    return Rates(bad, min(noise, bad / 4))
+
+
+def run_search(search: Search, trial: Callable[[Try], Run], told: Callable[[Try, Run], None]) -> Found | Refused:
+    """Do what the search asks for until it ends; `told` keeps each run before the next one begins."""
+    while isinstance(action := search.next(), Try):
+        run = trial(action)
+        told(action, run)
+        search.add(run)
+    return action
