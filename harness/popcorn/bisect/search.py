@@ -40,6 +40,8 @@ class Search:
     def __init__(self, history: History, terms: Terms, runs: Iterable[Run] = ()) -> None:
         self.history, self.terms = history, terms
         self.runs: list[Run] = []
+        self.forgiven = 0
+        """So many of the latest runs had been lost when the search was resumed."""
         self._by_commit: dict[str, list[Run]] = {history.bad: [], history.good: []}
         for run in runs:
             self.add(run)
@@ -47,6 +49,8 @@ class Search:
     def add(self, run: Run) -> None:
         """Take one more run into account."""
         self.runs.append(run)
+        if run.result != "lost":
+            self.forgiven = 0
         self._by_commit.setdefault(run.commit, []).append(run)
         for name in ("sought", "rates"):
             self.__dict__.pop(name, None)
@@ -117,12 +121,8 @@ class Search:
 
     def next(self) -> Action:
         """What to do."""
-        lost = 0
-        for run in reversed(self.runs):
-            if run.result != "lost":
-                break
-            lost += 1
-        if lost and lost % LOST_IN_A_ROW == 0 and not self._forgiven(lost):
+        lost = self.lost_in_a_row()
+        if lost >= self.forgiven + LOST_IN_A_ROW:
             return Refused(
                 f"the last {lost} runs were lost to the host or the machine, not to the kernel: {self.runs[-1].title}",
                 "mend that, then go on with --resume",
@@ -133,11 +133,12 @@ class Search:
             return replace(action, until=self.sought.stage)
         return action
 
-    forgiven: int = 0
-    """So many lost runs at the end were there when the search was resumed."""
-
-    def _forgiven(self, lost: int) -> bool:
-        return self.forgiven >= lost
+    def lost_in_a_row(self) -> int:
+        """So many of the latest runs were lost."""
+        count = 0
+        while count < len(self.runs) and self.runs[-1 - count].result == "lost":
+            count += 1
+        return count
 
     def _bad_end(self) -> Action | None:
         bad, good = self.history.bad, self.history.good

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -108,11 +108,11 @@ def known_to(tree: Path, requests: Sequence[Request]) -> list[Request]:
     return [r for r in requests if not r.symbol.startswith("POPCORN") or r.symbol in known]
 
 
-def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
+def configure(kbuild: Kbuild, requests: Sequence[Request], *, optional: Collection[str] = ()) -> None:
     """Write `.config`: the smallest configuration that fulfils the requests.
 
     The file is left alone when it would not change, so that make sees nothing to do.
-    Raises UserError naming each symbol that was not obtained.
+    Raises UserError naming each symbol that was not obtained and is not among the `optional` ones.
     """
     objects = kbuild.objects
     trial = objects / ".config.popcorn"
@@ -123,7 +123,7 @@ def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
     else:
         _all_no(kbuild, requests, trial, merged)
     obtained = trial.read_text()
-    if unmet := unmet_requests(requests, obtained):
+    if unmet := unmet_requests([one for one in requests if one.symbol not in optional], obtained):
         raise _not_obtained(unmet, kbuild.tree)
     final = objects / ".config"
     if not final.is_file() or final.read_text() != obtained:

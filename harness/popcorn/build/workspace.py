@@ -49,14 +49,16 @@ class Workspace:
 
 
 @contextmanager
-def workspace(name: str, commit: str) -> Iterator[Workspace]:
+def workspace(name: str, commit: str, repository: Path | None = None) -> Iterator[Workspace]:
     """Hold the workspace `name` with its tree at `commit`; waits for whoever holds it.
+
+    `repository` is the bare repository that has the commit, if not the one of all kernel sources.
 
     Raises DiskFullError before a new tree is made without room for it.
     """
     tree = cache_dir() / "build" / name
     with locked(f"build-{name}", f"another build in {tree}"):
-        repository = linux_repository()
+        repository = repository or linux_repository()
         if not _usable(tree):
             need_free_space(cache_dir(), WORKSPACE_BYTES, "building a kernel")
             tree.parent.mkdir(parents=True, exist_ok=True)

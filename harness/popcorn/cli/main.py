@@ -46,6 +46,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "diagnose": ("popcorn.cli.diagnose:diagnose", "tell what became of each kernel, and why"),
     "dump": ("popcorn.cli.dump:dump", "keep a kernel's memory, for drgn and crash"),
     "gdb": ("popcorn.cli.gdb:gdb", "debug a kernel of a machine that is up"),
+    "bisect": ("popcorn.cli.bisect:bisect", "find the change that brought a failure"),
     "bench": ("popcorn.cli.bench:bench", "measure"),
     "report": ("popcorn.cli.report:report", "show what a run found"),
 }
