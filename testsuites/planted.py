@@ -49,6 +49,9 @@ BAD = {
     "wrong result": Bad(
         "proc.c", 'seq_printf(m, "loader: %u\\n", slot->loader);', 'seq_printf(m, "loader: %u\\n", slot->loader + 1);'
     ),
+    "wrong id": Bad(
+        "proc.c", 'seq_printf(m, "id: %u\\n", popcorn_self());', 'seq_printf(m, "id: %u\\n", popcorn_self() ^ 64);'
+    ),
     "flaky crash": Bad(
         "clock.c",
         # One in five: nothing that a boot does is so far from the TSC's lower bits as to be in step with them.

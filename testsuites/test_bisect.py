@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A bad patch among thirty, planted on top of the series, is found: built, booted and tested for real.
+
+Each search builds some ten kernels and boots as many machines; the flaky one some hundred. `POPCORN_SLOW=1` runs them.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import popcorn, started
+from planted import plant
+
+pytestmark = pytest.mark.slow
+
+_AT = 17
+_HOURS_S = 4 * 3600.0
+# What a run takes, and some; kernels that hang are given up after a minute.
+_A_RUN_S = 600.0
+_LOADER = 'test "$(sed -n "s/^loader: //p" /proc/popcorn/self)" = 0'
+
+
+def _found(*words: str, folder: Path) -> dict[str, Any]:
+    done = popcorn("bisect", "--patches", str(folder), *words, "--json", timeout_s=_HOURS_S)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def _assert_blames(found: dict[str, Any], patch: str) -> None:
+    rows = {row["candidate"]: row for row in found["evidence"]}
+    assert len(found["outcome"]["found"]) == 1
+    assert found["outcome"]["confirmed"]
+    assert found["outcome"]["error"] <= 0.01
+    assert rows[f"{_AT}: {patch}"]["verdict"] == "bad"
+    before = next(row for name, row in rows.items() if name.startswith(f"{_AT - 1}: "))
+    assert before["verdict"] == "good"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("compile error", ["--build"]),
+        ("boot hang", ["--command", "true"]),
+        ("wrong result", ["--command", _LOADER]),
+        ("flaky crash", ["--command", "true", "--flaky-rate", "20%"]),
+        ("more IPIs", ["--metric", "msg.ipis.0", "--worse", "10%"]),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
+)
+def test_a_planted_patch_is_blamed(private_dirs: Path, tmp_path: Path, kind: str, words: list[str]) -> None:
+    patch = plant(tmp_path / "patches", kind, _AT)
+    _assert_blames(_found(*words, folder=tmp_path / "patches"), patch)
+
+
+def test_a_planted_patch_is_blamed_by_a_suite(private_dirs: Path, tmp_path: Path) -> None:
+    patch = plant(tmp_path / "patches", "wrong id", _AT)
+    test = "testsuites/test_smoke.py::test_every_kernel_has_the_cpus_of_its_partition[6.12]"
+    found = _found("--test", test, folder=tmp_path / "patches")
+    assert found["failure"].startswith("test_every_kernel_has_the_cpus_of_its_partition")
+    _assert_blames(found, patch)
+
+
+def test_a_search_that_was_interrupted_by_hand_and_by_force_goes_on(private_dirs: Path, tmp_path: Path) -> None:
+    patch = plant(tmp_path / "patches", "wrong result", _AT)
+    words = ["--patches", str(tmp_path / "patches"), "--command", _LOADER, "--name", "cut"]
+    for number, how in enumerate((signal.SIGINT, signal.SIGKILL)):
+        with started("bisect", *(words if not number else ("--resume", "cut"))) as search:
+            _await_runs(2 * number + 1)
+            search.send_signal(how)
+            search.wait(60)
+    found = json.loads(popcorn("bisect", "--resume", "cut", "--json", timeout_s=_HOURS_S).stdout)
+    _assert_blames(found, patch)
+
+
+def _await_runs(count: int) -> None:
+    deadline = time.monotonic() + _A_RUN_S * (count + 1)
+    while len(popcorn("bisect", "log", "cut").stdout.splitlines()) < count:
+        assert time.monotonic() < deadline, f"no {count} runs within {_A_RUN_S * (count + 1):g} s"
+        time.sleep(1)
