@@ -105,8 +105,9 @@ def test_a_test_that_was_skipped_is_no_test(tmp_path: Path) -> None:
 
 
 def test_node_ids_and_expressions_are_told_apart() -> None:
-    assert selection("testsuites/test_x.py::test_y") == ["testsuites/test_x.py::test_y"]
-    assert selection("smoke and not slow") == ["testsuites", "-k", "smoke and not slow"]
+    assert selection("testsuites/test_x.py::test_y", "6.12") == ["testsuites/test_x.py::test_y"]
+    assert selection("test_x.py::test_y", "6.12") == ["testsuites/test_x.py::test_y"]
+    assert selection("smoke or ssh", "6.12") == ["testsuites", "-k", "(smoke or ssh) and not 3.2"]
 
 
 def test_what_gets_further_than_the_failure_sought_passes_and_what_does_not_tells_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from popcorn.bisect import spaces
 from popcorn.bisect.actions import Terms
@@ -28,6 +29,7 @@ def new_task(
     flavour: str,
     source: Path | None,
     plan: PlanWords,
+    accel: Literal["auto", "kvm", "tcg"] = "auto",
     patches: Path | None = None,
     tree: Path | None = None,
     fragment: Path | None = None,
@@ -55,6 +57,7 @@ def new_task(
         series=series,
         flavour=flavour,
         plan=plan,
+        accel=accel,
         source=str(source.resolve()) if source else "",
         requests=tuple((one.symbol, one.value) for one in requests_of(fragments(chosen, flavour))),
     )

@@ -60,6 +60,7 @@ class Task:
     """The configuration: symbol and value."""
     source: str = ""
     """The kernel source that the user named."""
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
     head: str = ""
     """The commit that is built where only its configuration changes."""
     tree: str = ""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from popcorn.bisect.journal import Journal
 from popcorn.bisect.search import Search
 from popcorn.bisect.setup import label
 from popcorn.bisect.task import SEARCH_REPOSITORY, Task, Test
+from popcorn.bisect.trial import selection
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.kernel import KERNEL_VARIABLE
 from popcorn.dirs import cache_dir
@@ -155,27 +157,24 @@ def by_hand(task: Task, kernel: Path, commit: str, search: Search) -> str:
     """The command that runs the test once on a kernel."""
     named = f"{KERNEL_VARIABLE}={shlex.quote(str(kernel))}"
     if task.test.how == "suite":
-        return f"{named} POPCORN_SLOW=1 ./popcorn test guest {shlex.join(_selection(task.test.what))} -n 0"
+        words = shlex.join(selection(task.test.what, task.series))
+        return f"{named} POPCORN_SLOW=1 PYTHONPATH=harness {shlex.quote(sys.executable)} -m pytest -n 0 {words}"
     if task.test.how == "metric":
         return f"{named} ./popcorn bench messages --repeat 3 --series {task.series}"
     from popcorn.bisect.candidate import plan_words_of
 
-    words = plan_words_of(task, search.history.repository, commit)
-    options = ["--machine", words.machine, "--policy", words.policy, "--memory", words.memory]
-    options += [word for size in words.sizes for word in ("--size", size)]
-    options += [word for device in words.devices for word in ("--device", device)]
-    options += ["--append", words.append] if words.append else []
-    options += [f"--qemu-option={word}" for word in words.qemu]
+    plan = plan_words_of(task, search.history.repository, commit)
+    options = ["--machine", plan.machine, "--policy", plan.policy, "--memory", plan.memory]
+    options += [word for size in plan.sizes for word in ("--size", size)]
+    options += [word for device in plan.devices for word in ("--device", device)]
+    options += ["--append", plan.append] if plan.append else []
+    options += [f"--qemu-option={word}" for word in plan.qemu]
     options += ["--series", task.series, "--flavour", task.flavour, "--name", "by-hand"]
     where = task.test.kernel if task.test.kernel is not None else "KERNEL"
     return (
         f"{named} ./popcorn up {shlex.join(options)} && "
         f"./popcorn exec {where} --name by-hand -- sh -c {shlex.quote(task.test.what)}; ./popcorn down --name by-hand"
     )
-
-
-def _selection(what: str) -> list[str]:
-    return [what] if "::" in what or what.endswith(".py") else ["-k", what]
 
 
 def minutes(seconds: float) -> str:

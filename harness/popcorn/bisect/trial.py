@@ -25,9 +25,13 @@ from popcorn.bisect.evidence import Run, Stage
 from popcorn.bisect.task import PlanWords, Task
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.kernel import KERNEL_VARIABLE
+from popcorn.build.series import series_names
 from popcorn.dirs import source_root
 from popcorn.errors import DiskFullError, GuestError, HostError, MachineLostError, PopcornError, UserError
+from popcorn.machine import kvm
+from popcorn.machine.boot import ACCEL_VARIABLE
 from popcorn.machine.machine import Machine
+from popcorn.machine.qemu import Accel
 from popcorn.plan.model import Plan
 from popcorn.process import run
 
@@ -52,6 +56,7 @@ class Laboratory:
         self._make_plan = make_plan
         self.kernels: dict[str, KernelArtifact] = {}
         """Of each candidate that was built by this process."""
+        self._chosen_accel: Accel | None = None
 
     def __call__(self, step: Try, number: int) -> Run:
         """Run the test once.
@@ -95,11 +100,12 @@ class Laboratory:
         done = run(
             [
                 *("timeout", f"--kill-after={_KILL_AFTER_S}", f"{test.timeout_s:g}", sys.executable, "-m", "pytest"),
-                *(*selection(test.what), "-n", "0", "-p", "no:cacheprovider", f"--junitxml={report}"),
+                *(*selection(test.what, self.task.series), "-n", "0", "-p", "no:cacheprovider", f"--junitxml={report}"),
                 f"--basetemp={place / 'machines'}",
             ],
             cwd=source_root(),
-            env=_environment() | {KERNEL_VARIABLE: str(kernel.dir), "POPCORN_SLOW": "1"},
+            env=_environment()
+            | {KERNEL_VARIABLE: str(kernel.dir), ACCEL_VARIABLE: self._accel(kernel), "POPCORN_SLOW": "1"},
             log=place / "pytest.log",
             check=False,
         )
@@ -130,6 +136,7 @@ class Laboratory:
                 plan,
                 files,
                 name=f"bisect-{os.getpid()}",
+                accel=self._accel(kernel),
                 tied=True,
                 run_dir=recorded,
                 stall_s=_BOOT_STALL_S,
@@ -156,6 +163,14 @@ class Laboratory:
         finally:
             machine.down()
 
+    def _accel(self, kernel: KernelArtifact) -> Accel:
+        """What all machines of this process run on; the first kernel shows whether KVM works."""
+        if self._chosen_accel is None:
+            auto = self.task.accel == "auto"
+            usable = kvm.probe(kernel.bzimage).usable if auto else self.task.accel == "kvm"
+            self._chosen_accel = "kvm" if usable else "tcg"
+        return self._chosen_accel
+
     def _command(self, machine: Machine, plan: Plan, place: Path) -> Outcome:
         test = self.task.test
         id = test.kernel if test.kernel is not None else (plan.secondaries or [plan.primary])[0].id
@@ -178,12 +193,15 @@ class Laboratory:
         return Outcome("passed", Stage.TEST, value=found[0].value)
 
 
-def selection(text: str) -> list[str]:
-    """pytest's words for a node id or a path, or for an expression on all suites."""
+def selection(text: str, series: str) -> list[str]:
+    """pytest's words for a node id or a path, or for an expression on all suites, without kernels of other series."""
     path = text.partition("::")[0]
-    if path.endswith(".py") or "/" in path:
+    if "/" in path:
         return [text]
-    return ["testsuites", "-k", text]
+    if path.endswith(".py"):
+        return [f"testsuites/{text}"]
+    others = "".join(f" and not {other}" for other in series_names() if other != series)
+    return ["testsuites", "-k", f"({text}){others}"]
 
 
 def suite_outcome(result: SuiteResult, place: Path, *, internal: bool, what: str) -> Outcome:

@@ -103,6 +103,7 @@ _PLAN = (
     click.option("--device", "devices", multiple=True, metavar="NAME=ID"),
     click.option("--append", default="", metavar="TEXT"),
     click.option("--qemu-option", "qemu", multiple=True, metavar="WORD"),
+    click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), default="auto", show_default=True),
 )
 
 
@@ -187,8 +188,8 @@ def _begin(journal: Journal, options: dict[str, Any]) -> None:
         test=test,
         terms=terms,
         plan=words,
-        **{name: options[name] for name in ("good", "bad", "series", "flavour", "source", "patches", "tree")},
-        **{name: options[name] for name in ("fragment", "parameters")},
+        **{name: options[name] for name in ("good", "bad", "series", "flavour", "source", "accel", "patches")},
+        **{name: options[name] for name in ("tree", "fragment", "parameters")},
     )
     journals.begin(journal, replace(task, command=tuple(sys.argv[1:])))
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.disk import full_disk_named
@@ -30,6 +30,8 @@ from popcorn.plan.model import Plan
 _QEMU_ANSWER_S = 30.0
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
+ACCEL_VARIABLE = "POPCORN_ACCEL"
+"""Says which of them is meant by auto."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,8 @@ def new_run_dir(name: str) -> Path:
 
 
 def _choose_accel(choice: AccelChoice, files: BootFiles) -> qemu.Accel:
+    if choice == "auto":
+        choice = _accel_named()
     if choice == "tcg":
         return "tcg"
     from popcorn.machine import kvm
@@ -230,6 +234,14 @@ def _choose_accel(choice: AccelChoice, files: BootFiles) -> qemu.Accel:
     if choice == "kvm":
         raise HostError(f"KVM cannot be used on this host: {verdict.reason}", hint="use --accel tcg (or auto)")
     return "tcg"
+
+
+def _accel_named() -> AccelChoice:
+    """What the environment says in place of auto: of many kernels, one shows whether KVM works."""
+    named = os.environ.get(ACCEL_VARIABLE) or "auto"
+    if named not in ("auto", "kvm", "tcg"):
+        raise UserError(f"${ACCEL_VARIABLE} is {named!r}", hint="expected auto, kvm or tcg")
+    return cast(AccelChoice, named)
 
 
 def _spawn_supervisor(launch: Launch, claim: registry.Claim) -> socket.socket:
