@@ -42,7 +42,7 @@ def kernel_of(task: Task, repository: Path, commit: str) -> KernelArtifact:
         optional = symbols if commit != task.bad else set()
         return build_commit(task.series, task.flavour, task.head, wanted, place=task.series, optional=optional)
     trees = tree_repository(Path(task.tree), linux_repository(), linux_repository().parent)
-    head = _with_series(task, trees, commit)
+    head = with_series(task, trees, commit)
     return build_commit(task.series, task.flavour, head, requests, place=trees.stem, repository=trees)
 
 
@@ -53,13 +53,20 @@ def plan_words_of(task: Task, repository: Path, commit: str) -> PlanWords:
     return PlanWords(**with_parameters(asdict(task.plan), entries_at(repository, commit)))  # type: ignore[arg-type]
 
 
-def _with_series(task: Task, repository: Path, commit: str) -> str:
-    """A commit of the user's tree with the series on it, unless it is there already."""
+def with_series(task: Task, repository: Path, commit: str) -> str:
+    """A commit of the user's tree with the series on it, unless it is there already.
+
+    Raises UserError when the series does not apply.
+    """
     if git("cat-file", "-e", f"{commit}:{UAPI / HEADERS[0]}", cwd=repository, check=False).returncode == 0:
         return commit
+    start = add_shared(commit, load_series(task.series), repository)
     patches = [Path(path) for path, _ in task.patches]
+    return (apply_patches(repository, start, patches, commit[:12]) or (start,))[-1]
+
+
+def require_same_patches(task: Task) -> None:
+    """Refuse to go on with a series that is not the one the search began with. Raises UserError naming the patch."""
     for path, digest in task.patches:
         if not Path(path).is_file() or sha256_file(Path(path)) != digest:
             raise UserError(f"{path} has changed since the search began", hint="put it back, or begin the search anew")
-    start = add_shared(commit, load_series(task.series), repository)
-    return (apply_patches(repository, start, patches, commit[:12]) or (start,))[-1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from popcorn.bisect.actions import Action, Found, Refused, Try
+from popcorn.bisect.candidate import require_same_patches
 from popcorn.bisect.evidence import Run
 from popcorn.bisect.history import History
 from popcorn.bisect.journal import Journal
@@ -51,6 +52,7 @@ def conduct(
         UserError: another command conducts it, or the test itself is at fault.
     """
     with journal.held():
+        require_same_patches(journal.task())
         journal.end(None)
         search = open_search(journal)
         search.forgiven = search.lost_in_a_row()
