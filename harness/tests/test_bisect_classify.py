@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from popcorn.bisect.classify import build_failure, failure, read_junit
-from popcorn.bisect.evidence import Run, Sought, Stage, tally, worse_limit
+from popcorn.bisect.evidence import Run, Sought, Stage, tally
 from popcorn.bisect.sequential import Counts, Evidence, Rates, rate_below
+from popcorn.bisect.shift import Shift
 from popcorn.bisect.trial import selection, suite_outcome
 from popcorn.build.buildlog import FirstError
 from popcorn.build.kbuild import KernelBuildError
@@ -123,10 +124,19 @@ def test_what_gets_further_than_the_failure_sought_passes_and_what_does_not_tell
     assert (told.counts, told.others, told.built) == (Counts(1, 1), ("panic: another", "does not build"), False)
 
 
-def test_a_measurement_is_judged_by_the_end_that_is_better() -> None:
-    assert worse_limit([1.0, 1.1, 0.9], [1.3, 1.2, 1.25], 0.1) == (pytest.approx(1.1), True)
-    assert worse_limit([100.0] * 3, [80.0] * 3, 0.1) == (pytest.approx(90.0), False)
-    assert worse_limit([1.0] * 3, [1.05] * 3, 0.1) is None
+def test_a_measurement_is_judged_by_its_two_ends() -> None:
+    shift = Shift((1.0, 1.1, 0.9, 1.0, 1.05), (1.3, 1.2, 1.25, 1.3, 1.35))
+    assert shift.middles == (1.0, 1.3)
+    assert shift.verdict([1.3, 1.25], 0.1) == "bad"
+    assert shift.verdict([1.02, 0.95], 0.1) == "good"
+    assert shift.verdict([1.15], 0.1) is None
+    # One value that is far out does not decide.
+    assert shift.verdict([9.0] + 8 * [1.0], 0.1) == "good"
+    assert shift.worse_by() == pytest.approx(0.3)
+    assert shift.apart() > 5
+    falls = Shift((100.0, 101.0, 99.0), (80.0, 79.0, 81.0))
+    assert falls.verdict([81.0, 80.0], 0.1) == "bad"
+    assert Shift((1.0,) * 5, (1.0,) * 5).apart() == 0
 
 
 def test_the_error_bounds_hold_for_whatever_rate_in_simulation() -> None:

@@ -13,6 +13,7 @@ from popcorn.bisect.evidence import Run
 from popcorn.bisect.history import History
 from popcorn.bisect.journal import Journal
 from popcorn.bisect.search import Search, run_search
+from popcorn.bisect.shift import Shift
 from popcorn.bisect.task import SEARCH_REPOSITORY
 from popcorn.bisect.trial import Laboratory, MakePlan
 
@@ -84,6 +85,8 @@ def seconds_left(search: Search, step: Try) -> float:
 def _confirming(search: Search) -> float:
     if search.rates is None:
         return 4.0
+    if isinstance(search.rates, Shift):
+        return 2 * search.rates.runs(search.terms.beta)
     return float(search.rates.runs_if_good(search.terms.beta))
 
 

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from statistics import median
 from typing import Literal
 
 from popcorn.bisect.sequential import Counts
+from popcorn.bisect.shift import Shift
 
 
 class Stage(IntEnum):
@@ -43,24 +43,21 @@ class Run:
 class Sought:
     """The failure that is looked for.
 
-    With ``limit`` a run fails by what it measured. ``pattern`` is a regular expression that a title holds;
-    without it, the title is exactly `title`.
+    ``pattern`` is a regular expression that a title holds; without it, the title is exactly `title`.
+    With ``shift`` a run is told by what it measured.
     """
 
     title: str
     stage: Stage = Stage.TEST
     pattern: str = ""
-    limit: float | None = None
-    larger_is_worse: bool = True
+    shift: Shift | None = None
 
     def shown_by(self, run: Run) -> bool | None:
         """Whether a run shows the failure; None when it tells nothing of it."""
         if run.result == "lost":
             return None
-        if self.limit is not None:
-            if run.value is None:
-                return None
-            return run.value > self.limit if self.larger_is_worse else run.value < self.limit
+        if self.shift is not None:
+            return None if run.value is None else self.shift.evidence([run.value]) > 0
         if run.result == "passed":
             return False
         if re.search(self.pattern, run.title) if self.pattern else run.title == self.title:
@@ -69,8 +66,8 @@ class Sought:
         return False if run.stage > self.stage else None
 
     def __str__(self) -> str:
-        if self.limit is not None:
-            return f"{'above' if self.larger_is_worse else 'below'} {self.limit:g}"
+        if self.shift is not None:
+            return "{1:g} instead of {0:g}".format(*self.shift.middles)
         return self.title or self.pattern
 
 
@@ -82,6 +79,8 @@ class Tally:
     others: tuple[str, ...]
     """The titles of runs that failed for another reason."""
     built: bool
+    values: tuple[float, ...]
+    """What was measured."""
 
 
 def tally(runs: Iterable[Run], sought: Sought) -> Tally:
@@ -89,7 +88,10 @@ def tally(runs: Iterable[Run], sought: Sought) -> Tally:
     fails = passes = 0
     others: list[str] = []
     built = True
+    values: list[float] = []
     for run in runs:
+        if run.value is not None:
+            values.append(run.value)
         shown = sought.shown_by(run)
         if shown is not None:
             fails += shown
@@ -97,7 +99,7 @@ def tally(runs: Iterable[Run], sought: Sought) -> Tally:
         elif run.result != "lost":
             others.append(run.title)
             built &= run.stage is not Stage.BUILD
-    return Tally(Counts(fails, passes), tuple(others), built)
+    return Tally(Counts(fails, passes), tuple(others), built, tuple(values))
 
 
 def commonest(runs: Sequence[Run]) -> Run | None:
@@ -105,16 +107,3 @@ def commonest(runs: Sequence[Run]) -> Run | None:
     failed = [run for run in runs if run.result == "failed"]
     counts = Counter(run.title for run in failed)
     return max(failed, key=lambda run: counts[run.title], default=None)
-
-
-def worse_limit(good: Sequence[float], bad: Sequence[float], worse: float) -> tuple[float, bool] | None:
-    """The value beyond which a measurement counts as failed, and whether larger is worse; None if bad is not worse.
-
-    Args:
-        worse: by which fraction of the good end's median the bad end's must differ.
-    """
-    before, after = median(good), median(bad)
-    larger = after >= before
-    limit = before + abs(before) * worse * (1 if larger else -1)
-    beyond = after > limit if larger else after < limit
-    return (limit, larger) if beyond else None

@@ -13,9 +13,10 @@ from functools import cached_property
 from typing import Literal
 
 from popcorn.bisect.actions import Action, Found, Refused, Terms, Try
-from popcorn.bisect.evidence import Run, Sought, Stage, Tally, commonest, tally, worse_limit
+from popcorn.bisect.evidence import Run, Sought, Stage, Tally, commonest, tally
 from popcorn.bisect.history import Answer, History, Mark, Next
-from popcorn.bisect.sequential import Counts, Evidence, Rates, rate_below
+from popcorn.bisect.sequential import Counts, Evidence, Rates, Verdict, rate_below
+from popcorn.bisect.shift import CLEAR, Shift
 
 SEARCH_ERROR = 0.1
 """The error on the way; what it lets through is found when the answer is confirmed."""
@@ -27,8 +28,8 @@ NR_ALWAYS = 3
 """So many runs at the bad end, all failed, count as always."""
 ENOUGH_FAILURES = 8
 """A rate is measured until the bad end failed so often."""
-NR_MEASURED = 3
-"""So many measurements at either end tell what is worse."""
+NR_MEASURED = 5
+"""So many measurements at either end tell what is worse; up to four times as many if their spread hides it."""
 NR_OTHERS = 3
 """A candidate that failed so often for another reason before it told anything cannot be tested."""
 LOST_IN_A_ROW = 6
@@ -73,8 +74,9 @@ class Search:
             before, after = ([run.value for run in end if run.value is not None] for end in (good, bad))
             if min(len(before), len(after)) < NR_MEASURED:
                 return None
-            limit = worse_limit(before, after, self.terms.worse)
-            return Sought("", limit=limit[0], larger_is_worse=limit[1]) if limit else None
+            shift = Shift(tuple(before), tuple(after))
+            clear = shift.apart() > CLEAR and shift.worse_by() > self.terms.worse
+            return Sought("", shift=shift) if clear else None
         if self.terms.pattern:
             matching = Sought("", pattern=self.terms.pattern)
             shown = commonest([run for run in bad if matching.shown_by(run)])
@@ -83,10 +85,12 @@ class Search:
         return Sought(failed.title, failed.stage) if failed else None
 
     @cached_property
-    def rates(self) -> Rates | None:
-        """How often the failure shows, for verdicts on the way; None while that is not known well enough."""
+    def rates(self) -> Rates | Shift | None:
+        """How the failure shows, for verdicts on the way; None while that is not known well enough."""
         if self.sought is None:
             return None
+        if self.sought.shift is not None:
+            return self.sought.shift
         if self.sought.stage is Stage.BUILD:
             return COMPILER
         if self.terms.rate is not None:
@@ -108,7 +112,10 @@ class Search:
         """What a candidate is by its runs; None while they are too few."""
         assert self.rates is not None
         told = self.tally(commit)
-        found = self.rates.verdict(told.counts, SEARCH_ERROR)
+        if isinstance(self.rates, Shift):
+            found = self.rates.verdict(told.values, SEARCH_ERROR)
+        else:
+            found = self.rates.verdict(told.counts, SEARCH_ERROR)
         if found is not None:
             return found
         if not told.built or (len(told.others) >= NR_OTHERS and not told.counts.runs):
@@ -165,8 +172,10 @@ class Search:
             return Try(bad, "bad end", runs=left * (counts.runs + 1) / (counts.fails + 1))
         verdict = self.verdict(bad)
         if verdict is None:
-            return Try(bad, "bad end", runs=self.rates.runs_if_bad(SEARCH_ERROR))
+            return Try(bad, "bad end", runs=self._expected_runs())
         if verdict != "bad":
+            if isinstance(self.rates, Shift):
+                return Refused(f"the bad end's measurements disagree: {self.sought}", "name other ends")
             return Refused(
                 f"the bad end fails too seldom: {counts.fails} of {counts.runs} runs, where {self.rates.bad:.1%} of "
                 f"them were expected, and {self.rates.good:.1%} without the change",
@@ -181,25 +190,35 @@ class Search:
         return _rates(self.terms.rate, self.terms.noise).runs_if_good(self.terms.beta)
 
     def _measure(self, good: str, bad: str) -> Action:
-        for commit, why in ((good, "good end"), (bad, "bad end")):
+        values: dict[str, list[float]] = {}
+        for commit in (good, bad):
             runs = [run for run in self._by_commit[commit] if run.result != "lost"]
-            if sum(run.value is not None for run in runs) < NR_MEASURED:
-                if len(runs) >= 2 * NR_MEASURED:
-                    return Refused(f"nothing can be measured at the {why}: {runs[-1].title}", "name another --metric")
-                return Try(commit, "good end" if commit == good else "bad end", runs=NR_MEASURED)
-        values = [[run.value for run in self._by_commit[end] if run.value is not None] for end in (good, bad)]
-        shown = [", ".join(f"{value:g}" for value in end) for end in values]
+            values[commit] = [run.value for run in runs if run.value is not None]
+            if len(values[commit]) < NR_MEASURED <= len(runs) - len(values[commit]):
+                return Refused(f"nothing can be measured: {runs[-1].title}", "name another --metric, or other ends")
+        fewer = min((good, bad), key=lambda commit: len(values[commit]))
+        nr_values = len(values[fewer])
+        if nr_values < NR_MEASURED or (nr_values < 4 * NR_MEASURED and self._unclear(values[good], values[bad])):
+            return Try(fewer, "good end" if fewer == good else "bad end", runs=NR_MEASURED)
+        shown = [", ".join(f"{value:.3g}" for value in values[end]) for end in (bad, good)]
         return Refused(
-            f"the bad end is not worse by {self.terms.worse:.0%}: {shown[1]}, against {shown[0]} at the good end",
+            f"the bad end is not clearly worse by {self.terms.worse:.0%}: {shown[0]}, against {shown[1]} at the good "
+            "end",
             "name other ends, or a smaller --worse",
         )
+
+    def _unclear(self, good: Sequence[float], bad: Sequence[float]) -> bool:
+        """Whether more measurements may tell two ends apart."""
+        assert self.terms.worse is not None
+        shift = Shift(tuple(good), tuple(bad))
+        return shift.worse_by() > self.terms.worse / 2 and shift.apart() > 1
 
     def _good_end(self) -> Action | None:
         assert self.rates is not None
         good = self.history.good
         verdict = self.verdict(good)
         if verdict is None:
-            return Try(good, "good end", runs=self.rates.runs_if_good(SEARCH_ERROR))
+            return Try(good, "good end", runs=self._expected_runs())
         told = self.tally(good)
         if verdict == "bad":
             return Refused(
@@ -229,6 +248,8 @@ class Search:
 
     def _expected_runs(self) -> float:
         assert self.rates is not None
+        if isinstance(self.rates, Shift):
+            return self.rates.runs(SEARCH_ERROR)
         return (self.rates.runs_if_good(SEARCH_ERROR) + self.rates.runs_if_bad(SEARCH_ERROR)) / 2
 
     def _confirm(self, answer: Answer) -> Action:
@@ -236,26 +257,60 @@ class Search:
         # Those among the answer that could not be tested carry nothing.
         first = next(commit for commit in answer.commits if self.verdict(commit) == "bad")
         before = self._last_good(answer.commits)
+        if isinstance(self.rates, Shift):
+            action, wrong_first, wrong_before = self._confirm_shift(self.rates, first, before)
+        else:
+            action, wrong_first, wrong_before = self._confirm_rates(first, before)
+        if action is not None:
+            return action
+        error = wrong_first + sum(wrong_before.values())
+        return Found(answer.commits, min(1.0, error), error <= self.terms.alpha + self.terms.beta)
+
+    def _confirm_shift(
+        self, shift: Shift, first: str, before: Sequence[str]
+    ) -> tuple[Try | None, float, dict[str, float]]:
+        ends = self.history.good, self.history.bad
+        values = {"good": {}, "bad": {}, "skip": {}, None: {}}  # type: dict[str | None, dict[str, tuple[float, ...]]]
+        for commit in self.tried():
+            if commit not in ends:
+                values[self.verdict(commit)][commit] = self.tally(commit).values
+
+        def error(commit: str, wrong: Verdict) -> float:
+            good, bad = (
+                [value for one, told in values[which].items() if one != commit for value in told]
+                for which in ("good", "bad")
+            )
+            return 0.0 if commit in ends else shift.error_if(wrong, self.tally(commit).values, good, bad)
+
+        wrong_first = error(first, "good")
+        wrong_before = {commit: error(commit, "bad") for commit in before}
+        wanted = {first: self.terms.alpha} | dict.fromkeys(before, self.terms.beta / max(1, len(before)))
+        for commit, wrong in ({first: wrong_first} | wrong_before).items():
+            if wrong > wanted[commit] and not self._exhausted(commit):
+                return Try(commit, "confirm", runs=shift.runs(wanted[commit])), wrong_first, wrong_before
+        return None, wrong_first, wrong_before
+
+    def _confirm_rates(self, first: str, before: Sequence[str]) -> tuple[Try | None, float, dict[str, float]]:
         evidence = self.evidence(before)
         counts = {commit: self.tally(commit).counts for commit in (first, *before)}
         wrong_first = evidence.error_if_good(counts[first])
         wrong_before = {commit: evidence.error_if_bad(counts[commit]) for commit in before}
+        action = None
         if wrong_first > self.terms.alpha and not self._exhausted(first):
-            return Try(first, "confirm", runs=self._expected_runs())
+            action = Try(first, "confirm", runs=self._expected_runs())
         for commit, wrong in wrong_before.items():
-            if wrong <= self.terms.beta / len(before):
+            if action is not None or wrong <= self.terms.beta / len(before):
                 continue
             # Where the rate is not known, runs on both sides count: those that are fewer are the more telling ones.
             unknown = evidence.rate is None and not self._exhausted(first)
             fewer = first if unknown and evidence.bad.runs < counts[commit].runs else commit
             if not self._exhausted(fewer):
-                return Try(fewer, "confirm", runs=self._runs_to_confirm(evidence, counts[commit]))
-        error = wrong_first + sum(wrong_before.values())
-        return Found(answer.commits, min(1.0, error), error <= self.terms.alpha + self.terms.beta)
+                action = Try(fewer, "confirm", runs=self._runs_to_confirm(evidence, counts[commit]))
+        return action, wrong_first, wrong_before
 
     def evidence(self, before: Sequence[str]) -> Evidence:
         """All runs of candidates that hold the change, where `before` are the last ones that do not."""
-        assert self.rates is not None
+        assert isinstance(self.rates, Rates)
         bad = [commit for commit in self.tried() if commit not in before and self.verdict(commit) == "bad"]
         known = self.terms.rate is not None or self.rates is COMPILER
         total = sum((self.tally(commit).counts for commit in bad), Counts())
