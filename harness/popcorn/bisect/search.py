@@ -13,23 +13,16 @@ from functools import cached_property
 from typing import Literal
 
 from popcorn.bisect.actions import Action, Found, Refused, Terms, Try
+from popcorn.bisect.ends import ALWAYS, ENOUGH_FAILURES, NR_ALWAYS, NR_MEASURED, bad_end, good_end, rates_of
 from popcorn.bisect.evidence import Run, Sought, Stage, Tally, commonest, tally
 from popcorn.bisect.history import Answer, History, Mark, Next
-from popcorn.bisect.sequential import Counts, Evidence, Rates, Verdict, rate_below
+from popcorn.bisect.sequential import Counts, Evidence, Rates, Verdict
 from popcorn.bisect.shift import CLEAR, Shift
 
 SEARCH_ERROR = 0.1
 """The error on the way; what it lets through is found when the answer is confirmed."""
-ALWAYS = 0.95
-"""The rate on the way of a failure that each run at the bad end showed."""
 COMPILER = Rates(1 - 1e-6, 1e-6)
 """A compiler says the same twice."""
-NR_ALWAYS = 3
-"""So many runs at the bad end, all failed, count as always."""
-ENOUGH_FAILURES = 8
-"""A rate is measured until the bad end failed so often."""
-NR_MEASURED = 5
-"""So many measurements at either end tell what is worse; up to four times as many if their spread hides it."""
 NR_OTHERS = 3
 """A candidate that failed so often for another reason before it told anything cannot be tested."""
 LOST_IN_A_ROW = 6
@@ -55,6 +48,10 @@ class Search:
         self._by_commit.setdefault(run.commit, []).append(run)
         for name in ("sought", "rates"):
             self.__dict__.pop(name, None)
+
+    def runs_of(self, commit: str) -> list[Run]:
+        """The runs of a candidate that the host did not lose."""
+        return [run for run in self._by_commit.get(commit, ()) if run.result != "lost"]
 
     def tried(self) -> dict[str, list[Run]]:
         """The runs of each candidate that was tried, ends included."""
@@ -94,13 +91,13 @@ class Search:
         if self.sought.stage is Stage.BUILD:
             return COMPILER
         if self.terms.rate is not None:
-            return _rates(self.terms.rate, self.terms.noise)
+            return rates_of(self.terms.rate, self.terms.noise)
         counts = self.tally(self.history.bad).counts
         if self.always and not counts.passes:
-            return _rates(ALWAYS, self.terms.noise) if counts.fails >= NR_ALWAYS else None
+            return rates_of(ALWAYS, self.terms.noise) if counts.fails >= NR_ALWAYS else None
         if not counts.fails or (counts.fails < ENOUGH_FAILURES and counts.runs < self.terms.max_runs):
             return None
-        return _rates(counts.fails / counts.runs, self.terms.noise)
+        return rates_of(counts.fails / counts.runs, self.terms.noise)
 
     @property
     def always(self) -> bool:
@@ -135,7 +132,7 @@ class Search:
                 "mend that, then go on with --resume",
                 by_host=True,
             )
-        action = self._bad_end() or self._good_end() or self._between()
+        action = bad_end(self) or good_end(self) or self._between()
         if isinstance(action, Try) and self.sought is not None:
             return replace(action, until=self.sought.stage)
         return action
@@ -147,92 +144,6 @@ class Search:
             count += 1
         return count
 
-    def _bad_end(self) -> Action | None:
-        bad, good = self.history.bad, self.history.good
-        if self.terms.worse is not None and self.sought is None:
-            return self._measure(good, bad)
-        runs = [run for run in self._by_commit[bad] if run.result != "lost"]
-        if self.sought is None:
-            failed = commonest(runs)
-            if failed and len([run for run in runs if run.result == "failed"]) >= NR_ALWAYS:
-                return Refused(
-                    f"the bad end fails, but not with a title that holds {self.terms.pattern!r}: {failed.title}",
-                    "leave --title out, or give a part of that title",
-                )
-            if len(runs) >= self._tries():
-                return Refused(
-                    f"the bad end does not fail: {len(runs)} of {len(runs)} runs passed",
-                    f"with 95 % confidence it fails in less than {rate_below(len(runs), 0.05):.0%} of the runs; if "
-                    "that may be, say how often with --flaky-rate",
-                )
-            return Try(bad, "bad end", runs=NR_ALWAYS)
-        counts = self.tally(bad).counts
-        if self.rates is None:
-            left = (NR_ALWAYS if self.always else ENOUGH_FAILURES) - counts.fails
-            return Try(bad, "bad end", runs=left * (counts.runs + 1) / (counts.fails + 1))
-        verdict = self.verdict(bad)
-        if verdict is None:
-            return Try(bad, "bad end", runs=self._expected_runs())
-        if verdict != "bad":
-            if isinstance(self.rates, Shift):
-                return Refused(f"the bad end's measurements disagree: {self.sought}", "name other ends")
-            return Refused(
-                f"the bad end fails too seldom: {counts.fails} of {counts.runs} runs, where {self.rates.bad:.1%} of "
-                f"them were expected, and {self.rates.good:.1%} without the change",
-                "leave --flaky-rate out to have it measured, allow more --max-runs, or name a smaller --noise",
-            )
-        return None
-
-    def _tries(self) -> int:
-        """So many runs that pass show that the bad end is none."""
-        if self.terms.rate is None:
-            return min(20, self.terms.max_runs)
-        return _rates(self.terms.rate, self.terms.noise).runs_if_good(self.terms.beta)
-
-    def _measure(self, good: str, bad: str) -> Action:
-        values: dict[str, list[float]] = {}
-        for commit in (good, bad):
-            runs = [run for run in self._by_commit[commit] if run.result != "lost"]
-            values[commit] = [run.value for run in runs if run.value is not None]
-            if len(values[commit]) < NR_MEASURED <= len(runs) - len(values[commit]):
-                return Refused(f"nothing can be measured: {runs[-1].title}", "name another --metric, or other ends")
-        fewer = min((good, bad), key=lambda commit: len(values[commit]))
-        nr_values = len(values[fewer])
-        if nr_values < NR_MEASURED or (nr_values < 4 * NR_MEASURED and self._unclear(values[good], values[bad])):
-            return Try(fewer, "good end" if fewer == good else "bad end", runs=NR_MEASURED)
-        shown = [", ".join(f"{value:.3g}" for value in values[end]) for end in (bad, good)]
-        return Refused(
-            f"the bad end is not clearly worse by {self.terms.worse:.0%}: {shown[0]}, against {shown[1]} at the good "
-            "end",
-            "name other ends, or a smaller --worse",
-        )
-
-    def _unclear(self, good: Sequence[float], bad: Sequence[float]) -> bool:
-        """Whether more measurements may tell two ends apart."""
-        assert self.terms.worse is not None
-        shift = Shift(tuple(good), tuple(bad))
-        return shift.worse_by() > self.terms.worse / 2 and shift.apart() > 1
-
-    def _good_end(self) -> Action | None:
-        assert self.rates is not None
-        good = self.history.good
-        verdict = self.verdict(good)
-        if verdict is None:
-            return Try(good, "good end", runs=self._expected_runs())
-        told = self.tally(good)
-        if verdict == "bad":
-            return Refused(
-                f"the good end fails as the bad one does: {told.counts.fails} of {told.counts.runs} runs, "
-                f"{self.sought}",
-                "name a good end without the failure",
-            )
-        if verdict == "skip":
-            return Refused(
-                f"the good end cannot be tested: {told.others[-1] if told.others else 'its runs disagree'}",
-                "name a later good end, one with which the test passes",
-            )
-        return None
-
     def _between(self) -> Action:
         assert self.rates is not None
         marks: list[Mark] = []
@@ -243,10 +154,11 @@ class Search:
                     marks.append((commit, verdict))
         asked = self.history.ask(marks)
         if isinstance(asked, Next):
-            return Try(asked.commit, "search", asked.steps, self._expected_runs())
+            return Try(asked.commit, "search", asked.steps, self.expected_runs())
         return self._confirm(asked)
 
-    def _expected_runs(self) -> float:
+    def expected_runs(self) -> float:
+        """About so many runs tell what a candidate is."""
         assert self.rates is not None
         if isinstance(self.rates, Shift):
             return self.rates.runs(SEARCH_ERROR)
@@ -297,7 +209,7 @@ class Search:
         wrong_before = {commit: evidence.error_if_bad(counts[commit]) for commit in before}
         action = None
         if wrong_first > self.terms.alpha and not self._exhausted(first):
-            action = Try(first, "confirm", runs=self._expected_runs())
+            action = Try(first, "confirm", runs=self.expected_runs())
         for commit, wrong in wrong_before.items():
             if action is not None or wrong <= self.terms.beta / len(before):
                 continue
@@ -326,12 +238,6 @@ class Search:
         """The good candidates right before those that may be the answer."""
         before = dict.fromkeys(parent for commit in answer for parent in self.history.parents(commit))
         return [commit for commit in before if commit not in answer and self._by_commit.get(commit)]
-
-
-def _rates(bad: float, noise: float) -> Rates:
-    """Rates that differ enough for runs to tell them apart."""
-    bad = min(bad, ALWAYS)
-    return Rates(bad, min(noise, bad / 4))
 
 
 def run_search(search: Search, trial: Callable[[Try], Run], told: Callable[[Try, Run], None]) -> Found | Refused:
