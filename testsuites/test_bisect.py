@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bad patch among thirty, planted on top of the series, is found: built, booted and tested for real.
 
-Each search builds some ten kernels and boots as many machines; the flaky one some hundred. `POPCORN_SLOW=1` runs them.
+Each search builds some eight kernels and boots twice as many machines, the flaky one some hundred: `POPCORN_SLOW=1` runs
+them. A search among parameters builds nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ import pytest
 from command import popcorn, started
 from planted import plant
 
-pytestmark = pytest.mark.slow
-
 _AT = 17
 _HOURS_S = 4 * 3600.0
 # What a run takes, and some; kernels that hang are given up after a minute.
@@ -25,8 +24,8 @@ _A_RUN_S = 600.0
 _LOADER = 'test "$(sed -n "s/^loader: //p" /proc/popcorn/self)" = 0'
 
 
-def _found(*words: str, folder: Path) -> dict[str, Any]:
-    done = popcorn("bisect", "--patches", str(folder), *words, "--json", timeout_s=_HOURS_S)
+def _found(*words: str) -> dict[str, Any]:
+    done = popcorn("bisect", *words, "--json", timeout_s=_HOURS_S)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
     return found
@@ -42,6 +41,24 @@ def _assert_blames(found: dict[str, Any], patch: str) -> None:
     assert before["verdict"] == "good"
 
 
+def test_a_parameter_is_blamed_and_the_search_told_by_every_verb(private_dirs: Path) -> None:
+    words = ("--command", "! grep -q planted /proc/cmdline", "--policy", "0;1", "--flaky-rate", "100%", "--name", "one")
+    listed = [word for text in ("quiet", "planted", "nosmt") for word in ("--parameter", f"append={text}")]
+    found = _found(*words, *listed)
+    verdicts = {row["candidate"]: row["verdict"] for row in found["evidence"]}
+    assert verdicts["2: append=planted"] == "bad"
+    assert verdicts["1: append=quiet"] == "good"
+    assert found["failure"] == "the command ended with status 1"
+    assert len(popcorn("bisect", "log", "one").stdout.splitlines()) == found["runs"]
+    assert "ended: 2: append=planted" in popcorn("bisect", "status").stdout
+    # Ended, it does nothing but tell the answer again.
+    again = popcorn("bisect", "--resume", "one")
+    assert again.returncode == 0, again.stderr
+    assert "the first bad parameter is 2: append=planted" in again.stdout
+    assert len(popcorn("bisect", "log").stdout.splitlines()) == found["runs"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
@@ -55,17 +72,19 @@ def _assert_blames(found: dict[str, Any], patch: str) -> None:
 )
 def test_a_planted_patch_is_blamed(private_dirs: Path, tmp_path: Path, kind: str, words: list[str]) -> None:
     patch = plant(tmp_path / "patches", kind, _AT)
-    _assert_blames(_found(*words, folder=tmp_path / "patches"), patch)
+    _assert_blames(_found("--patches", str(tmp_path / "patches"), *words), patch)
 
 
+@pytest.mark.slow
 def test_a_planted_patch_is_blamed_by_a_suite(private_dirs: Path, tmp_path: Path) -> None:
     patch = plant(tmp_path / "patches", "wrong id", _AT)
     test = "testsuites/test_smoke.py::test_every_kernel_has_the_cpus_of_its_partition[6.12]"
-    found = _found("--test", test, folder=tmp_path / "patches")
+    found = _found("--patches", str(tmp_path / "patches"), "--test", test)
     assert found["failure"].startswith("test_every_kernel_has_the_cpus_of_its_partition")
     _assert_blames(found, patch)
 
 
+@pytest.mark.slow
 def test_a_search_that_was_interrupted_by_hand_and_by_force_goes_on(private_dirs: Path, tmp_path: Path) -> None:
     patch = plant(tmp_path / "patches", "wrong result", _AT)
     words = ["--patches", str(tmp_path / "patches"), "--command", _LOADER, "--name", "cut"]
