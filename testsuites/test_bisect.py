@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bad patch among thirty, planted on top of the series, is found: built, booted and tested for real.
 
-Each search builds some eight kernels and boots twice as many machines, the flaky one some hundred: `POPCORN_SLOW=1` runs
-them. A search among parameters builds nothing.
+Each search builds some eight kernels and boots twice as many machines, the flaky one some hundred (`POPCORN_SLOW=1`); a
+search among parameters builds nothing.
 """
 
 from __future__ import annotations
