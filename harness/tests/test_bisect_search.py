@@ -337,6 +337,29 @@ def test_merges_are_followed(tmp_path: Path) -> None:
     assert found.commits == (guilty,)
 
 
+@pytest.mark.parametrize("guilty", [1, 3])
+def test_a_good_end_on_another_branch_is_compared_at_the_merge_base(tmp_path: Path, guilty: int) -> None:
+    repository = new_repository(tmp_path / "branched")
+    line = [commit(repository, "base")]
+    for number in range(1, 7):
+        line.append(commit(repository, f"change {number}", line[-1]))
+    side = commit(repository, "stable", line[2])
+
+    def trial(step: Try) -> Run:
+        bad = step.commit in line and line.index(step.commit) >= guilty
+        return Run(step.commit, "failed" if bad else "passed", title=CRASH)
+
+    search = Search(History(repository, side, line[-1]), ONE_PERCENT)
+    if guilty == 3:
+        found = go(search, trial)
+        assert isinstance(found, Found)
+        assert found.commits == (line[3],)
+        assert line[2] in search.tried()
+    else:
+        with pytest.raises(UserError, match="git bisect bad refused: .*merge base"):
+            go(search, trial)
+
+
 def test_marks_in_conflict_with_later_ones_are_left_out(straight: tuple[Path, list[str]]) -> None:
     repository, line = straight
     history = History(repository, line[0], line[-1])

@@ -85,8 +85,9 @@ class History:
             self._begin()
         assert self._marked is not None
         for commit, what in wanted[len(self._marked) :]:
-            # A verdict on what an earlier one has made irrelevant is no news to git.
-            if commit in self._open:
+            # A verdict on what an earlier one has made irrelevant is no news to git. Outside of the candidates git asks
+            # for merge bases, where the good end is no ancestor of the bad one.
+            if commit in self._open or commit not in self._parents:
                 self._bisect(what, commit)
                 self._close(commit, what)
             self._marked.append((commit, what))
