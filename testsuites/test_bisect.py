@@ -33,7 +33,7 @@ def _found(*words: str) -> dict[str, Any]:
 
 def _assert_blames(found: dict[str, Any], patch: str) -> None:
     rows = {row["candidate"]: row for row in found["evidence"]}
-    assert len(found["outcome"]["found"]) == 1
+    assert found["answer"] == [f"{_AT}: {patch}"]
     assert found["outcome"]["confirmed"]
     assert found["outcome"]["error"] <= 0.01
     assert rows[f"{_AT}: {patch}"]["verdict"] == "bad"

@@ -256,14 +256,15 @@ def _conduct(journal: Journal, *, as_json: bool) -> int:
         raise (HostError if answer.by_host else UserError)(
             answer.cause, hint=f"{answer.remedy}; the runs are in {journal.folder}"
         )
-    if as_json:
-        click.echo(json.dumps(words.as_json(search, journal.ended()), indent=2))
-        return 0 if len(answer.commits) == 1 else 1
-    _print_evidence(words, task, journal)
-    click.echo("\n".join(words.answer(search, answer)))
     commands = words.by_hand(search, answer, _kernels(task, journal, answer.commits, search))
-    if commands:
-        click.echo("by hand:\n" + "\n".join(f"  {command}" for command in commands))
+    if as_json:
+        told = {"answer": [words.name(commit) for commit in answer.commits], "by_hand": commands}
+        click.echo(json.dumps(words.as_json(search, journal.ended()) | told, indent=2))
+    else:
+        _print_evidence(words, task, journal)
+        click.echo("\n".join(words.answer(search, answer)))
+        if commands:
+            click.echo("by hand:\n" + "\n".join(f"  {command}" for command in commands))
     return 0 if len(answer.commits) == 1 and answer.confirmed else 1
 
 
