@@ -356,7 +356,7 @@ def test_a_good_end_on_another_branch_is_compared_at_the_merge_base(tmp_path: Pa
         assert found.commits == (line[3],)
         assert line[2] in search.tried()
     else:
-        with pytest.raises(UserError, match="git bisect bad refused: .*merge base"):
+        with pytest.raises(UserError, match=r"git bisect bad refused: .*merge base"):
             go(search, trial)
 
 

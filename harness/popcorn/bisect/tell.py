@@ -16,10 +16,11 @@ from popcorn.bisect.journal import Journal
 from popcorn.bisect.search import Search
 from popcorn.bisect.setup import label
 from popcorn.bisect.task import SEARCH_REPOSITORY, Task, Test
-from popcorn.bisect.trial import selection
+from popcorn.bisect.trial import MACHINE, selection
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.kernel import KERNEL_VARIABLE
 from popcorn.dirs import cache_dir
+from popcorn.machine.machine import PLAN_FILE, plan_of
 
 _WHAT = {"patches": "patches", "commits": "commits", "options": "options", "parameters": "parameters"}
 
@@ -111,8 +112,17 @@ class Words:
         for commit, what in ((bad, "fails"), (self._good_before(search, bad), "passes")):
             kernel = kernels.get(commit)
             if kernel is not None:
-                lines.append(f"{by_hand(self.task, kernel.dir, commit, search)}    # {what}")
+                where = self._where(search, commit)
+                lines.append(f"{by_hand(self.task, kernel.dir, commit, search, where)}    # {what}")
         return lines
+
+    def _where(self, search: Search, commit: str) -> int:
+        """The kernel that the command runs in."""
+        if self.task.test.kernel is not None or self.task.test.how != "command":
+            return self.task.test.kernel or 0
+        folders = [self.journal.folder / run.folder / MACHINE for run in reversed(search.tried()[commit])]
+        plan = next(plan_of(folder) for folder in folders if (folder / PLAN_FILE).is_file())
+        return (plan.secondaries or [plan.primary])[0].id
 
     def _good_before(self, search: Search, bad: str) -> str:
         tried = search.tried()
@@ -153,8 +163,8 @@ def shown_test(test: Test) -> str:
     return "whether it builds"
 
 
-def by_hand(task: Task, kernel: Path, commit: str, search: Search) -> str:
-    """The command that runs the test once on a kernel."""
+def by_hand(task: Task, kernel: Path, commit: str, search: Search, where: int) -> str:
+    """The command that runs the test once on a kernel; `where` is the kernel's id in which a command runs."""
     named = f"{KERNEL_VARIABLE}={shlex.quote(str(kernel))}"
     if task.test.how == "suite":
         words = shlex.join(selection(task.test.what, task.series))
@@ -170,7 +180,6 @@ def by_hand(task: Task, kernel: Path, commit: str, search: Search) -> str:
     options += ["--append", plan.append] if plan.append else []
     options += [f"--qemu-option={word}" for word in plan.qemu]
     options += ["--series", task.series, "--flavour", task.flavour, "--name", "by-hand"]
-    where = task.test.kernel if task.test.kernel is not None else "KERNEL"
     return (
         f"{named} ./popcorn up {shlex.join(options)} && "
         f"./popcorn exec {where} --name by-hand -- sh -c {shlex.quote(task.test.what)}; ./popcorn down --name by-hand"

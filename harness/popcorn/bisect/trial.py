@@ -35,6 +35,8 @@ from popcorn.machine.qemu import Accel
 from popcorn.plan.model import Plan
 from popcorn.process import run
 
+MACHINE = "machine"
+"""Where a run's machine is recorded, below its folder."""
 _BOOT_STALL_S = 60.0
 _KILL_AFTER_S = 10
 _TIMED_OUT, _NO_TESTS, _MISUSED, _INTERNAL, _INTERRUPTED = 124, 5, 4, 3, 2
@@ -128,7 +130,7 @@ class Laboratory:
         words = plan_words_of(self.task, self.repository, step.commit)
         if self.task.test.how == "metric":
             words = PlanWords(machine=msgbench.MACHINE, policy=msgbench.POLICY, append=words.append, qemu=words.qemu)
-        recorded = place / "machine"
+        recorded = place / MACHINE
         try:
             plan = self._make_plan(words)
             _, files = kernel_files(plan, series=kernel.series, flavour=kernel.flavour, kernel=kernel)
