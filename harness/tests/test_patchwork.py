@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import mailbox
+import os
 import re
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from popcorn.build.patchtree import TEMPLATE_MARK
 from popcorn.build.rebase import give_up, go_on, rebase
 from popcorn.build.send import MBOX, prepare
 from popcorn.cli.kernel import kernel
-from popcorn.errors import UserError
+from popcorn.errors import HostError, UserError
 
 
 @pytest.fixture
@@ -156,3 +157,23 @@ def test_nothing_is_ever_sent(work: Path) -> None:
     done = CliRunner().invoke(kernel, ["send", str(work)])
     assert isinstance(done.exception, UserError)
     assert "sends no mail" in str(done.exception)
+
+
+@pytest.mark.parametrize("status", [0, 1])
+def test_git_send_email_does_all_but_send_where_it_is_installed(
+    work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    program = tmp_path / "bin" / "git-send-email"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/words\necho no such mailbox >&2\nexit {status}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    if status:
+        with pytest.raises(HostError, match="git send-email refuses the messages: no such mailbox"):
+            prepare(work, tmp_path / "out", to=["list@example.org"])
+    else:
+        assert prepare(work, tmp_path / "out", to=["list@example.org"], cc=["a@example.org"]).sendable
+        words = (tmp_path / "words").read_text().splitlines()
+        assert words[0] == "--dry-run"
+        assert {"--to=list@example.org", "--cc=a@example.org", "--confirm=never"} < set(words)
+        assert sum(word.endswith(".patch") for word in words) == 2
