@@ -129,7 +129,7 @@ def start(
         raise UserError(f"there is no kernel {files.kernel}", hint="build it again: `popcorn build`")
     qemu.host_version()
     require_room_to_record(run_dir)
-    chosen = _choose_accel(accel, files)
+    chosen = choose_accel(accel, files)
     claim = registry.claim(name)
     ours: Path | None = None
     try:
@@ -221,7 +221,8 @@ def new_run_dir(name: str) -> Path:
     raise HostError(f"{runs_dir()} has a hundred runs of this second already")
 
 
-def _choose_accel(choice: AccelChoice, files: BootFiles) -> qemu.Accel:
+def choose_accel(choice: AccelChoice, files: BootFiles) -> qemu.Accel:
+    """What a machine runs on. Raises HostError when KVM is asked for and does not work."""
     if choice == "auto":
         choice = _accel_named()
     if choice == "tcg":
