@@ -84,6 +84,8 @@ def test_a_machine_that_was_lost_is_no_failure() -> None:
     lost = failure([machine(infrastructure="its supervisor was killed")], Stage.TEST, "test_b: x", by_host=False)
     assert (lost.result, lost.title) == ("lost", "its supervisor was killed")
     assert failure([machine()], Stage.TEST, "the disk", by_host=True).result == "lost"
+    slow = machine(Kind.SLOW, "slow: the host gives it too little time")
+    assert failure([slow], Stage.TEST, "kernel 3 does not answer", by_host=False).result == "lost"
 
 
 def test_pytests_report_tells_what_failed_and_who_is_to_blame(tmp_path: Path) -> None:

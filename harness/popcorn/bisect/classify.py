@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 
 from popcorn.bisect.evidence import Stage
 from popcorn.build.kbuild import KernelBuildError
+from popcorn.diagnose.kinds import Kind
 from popcorn.diagnose.recorded import MachineDiagnosis, diagnose_run
 from popcorn.errors import HostError, PopcornError, UserError
 from popcorn.machine.machine import PLAN_FILE
@@ -61,6 +62,9 @@ def failure(machines: Sequence[MachineDiagnosis], stage: Stage, title: str, *, b
     if crashed:
         return Outcome("failed", stage, crashed[0].title)
     lost = next((machine.infrastructure for machine in machines if machine.infrastructure), "")
+    # A test that ran out of time on a host that had none for the kernel says nothing of the kernel.
+    slow = (kernel.title for machine in machines for kernel in machine.kernels if kernel.kind is Kind.SLOW)
+    lost = lost or next(slow, "")
     if lost or by_host:
         return Outcome("lost", stage, lost or title)
     return Outcome("failed", stage, title)
