@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from popcorn.build import kconfig
 from popcorn.build.git import git
 from popcorn.build.kbuild import Kbuild
 from popcorn.build.kconfig import (
@@ -155,3 +157,46 @@ def test_a_symbol_of_popcorn_is_known_once_its_file_is_sourced(tmp_path: Path) -
     assert known() == ["OTHER", "POPCORN_USED"]
     write("arch/x86/Kconfig", 'config POPCORN_USED\nsource "kernel/popcorn/Kconfig"\n')
     assert known() == ["OTHER", "POPCORN", "POPCORN_USED"]
+
+
+def test_a_configuration_is_remembered_while_nothing_that_decides_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    (tree / "kernel/configs").mkdir(parents=True)
+    (tree / "scripts/kconfig").mkdir(parents=True)
+    for name in ("Kconfig", "a.c", "kernel/configs/tiny.config", "scripts/kconfig/merge_config.sh"):
+        (tree / name).write_text("")
+    (tree / ".gitignore").write_text("/obj-*/\n")
+    git("init", "--quiet", cwd=tree)
+    objects = tree / "obj-default"
+    objects.mkdir()
+    merged: list[str] = []
+
+    def merge(kbuild: Kbuild, requests: Sequence[Request], trial: Path, requested: Path) -> None:
+        merged.append(kbuild.tree.joinpath("Kconfig").read_text())
+        trial.write_text("CONFIG_A=y\n")
+
+    monkeypatch.setattr(kconfig, "_merge", merge)
+    kbuild = Kbuild(objects, tmp_path / "log")
+
+    def configured(symbol: str = "A") -> int:
+        git("add", "--all", cwd=tree)
+        git("commit", "--quiet", "--allow-empty", "--message=x", cwd=tree)
+        (objects / ".config").unlink(missing_ok=True)
+        configure(kbuild, [Request(symbol, "y" if symbol == "A" else "n", "x:1")])
+        assert (objects / ".config").read_text() == "CONFIG_A=y\n"
+        return len(merged)
+
+    assert configured() == 1
+    (tree / "a.c").write_text("changed\n")
+    assert configured() == 1
+    (tree / "Kconfig").write_text("config B\n")
+    assert configured() == 2
+    assert configured("B") == 3
+    (objects / ".popcorn-building").write_text("")
+    assert configured("B") == 4
+    (objects / ".popcorn-building").unlink()
+    (tree / "Kconfig").write_text("not committed\n")
+    configure(kbuild, [Request("A", "y", "x:1")])
+    assert merged[-1] == "not committed\n"

@@ -15,7 +15,7 @@ from popcorn.build.git import git, linux_repository, output, repository_lock, re
 from popcorn.build.series import Series
 from popcorn.build.shared import add_shared
 from popcorn.errors import UserError
-from popcorn.files import sha256_bytes
+from popcorn.files import sha256_bytes, sha256_file
 from popcorn.progress import note, step
 
 _RECIPE = 1
@@ -62,18 +62,26 @@ def apply_series(base: Base, series: Series) -> Applied:
     Raises UserError naming the patch, the file and the hunk when one does not apply.
     """
     start = add_shared(base.commit, series)
-    if not series.patches:
-        return Applied(base, start, ())
-    key = sha256_bytes(json.dumps([_RECIPE, start, series.patch_hashes()]).encode())[:32]
+    return Applied(base, start, apply_patches(linux_repository(), start, series.patches, base.version))
+
+
+def apply_patches(repository: Path, start: str, patches: Sequence[Path], onto: str) -> tuple[str, ...]:
+    """Apply patches to a commit of a bare repository, as `apply_series` does; the commits, one for each patch.
+
+    Args:
+        onto: what people call that commit.
+    """
+    if not patches:
+        return ()
+    hashes = [[patch.name, sha256_file(patch)] for patch in patches]
+    key = sha256_bytes(json.dumps([_RECIPE, start, hashes]).encode())[:32]
     mark = f"refs/popcorn/series/{key}"
-    repository = linux_repository()
     head = resolve(repository, mark)
     if head is None:
-        with repository_lock(), step(f"applying {len(series.patches)} patches to {base.version}"):
-            head = _am(repository, start, series.patches)
+        with repository_lock(), step(f"applying {len(patches)} patches to {onto}"):
+            head = _am(repository, start, patches)
             git("update-ref", mark, head, cwd=repository)
-    listed = output("rev-list", "--reverse", f"{start}..{head}", cwd=repository).split()
-    return Applied(base, start, tuple(listed))
+    return tuple(output("rev-list", "--reverse", f"{start}..{head}", cwd=repository).split())
 
 
 def first_refusal(said: str) -> Refusal | None:

@@ -49,8 +49,8 @@ def describe(commit: str, series: Series, origin: str) -> Base:
 
 
 def fits(base: Base, series: Series) -> bool:
-    """Whether a base has the version that a series is for."""
-    return base.version.startswith(series.version + ".")
+    """Whether a base has the version that a series is for; one for no version is for any."""
+    return not series.version or base.version.startswith(series.version + ".")
 
 
 def recall(name: str) -> Base | None:

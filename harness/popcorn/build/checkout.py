@@ -10,14 +10,14 @@ from pathlib import Path
 
 from popcorn.build.apply import Applied, apply_series
 from popcorn.build.disk import need_free_space
-from popcorn.build.git import git, linux_repository, output, resolve
+from popcorn.build.git import git
+from popcorn.build.patchtree import fetch_commit, finished_checkout, record_base, refuse_unwritten, show_new_files
 from popcorn.build.series import Series, load_series
-from popcorn.build.shared import shared_files
 from popcorn.build.source import find_base
 from popcorn.build.workspace import WORKSPACE_BYTES
 from popcorn.errors import UserError
 from popcorn.files import write_atomic
-from popcorn.progress import note, step
+from popcorn.progress import step
 
 # Everything that a configuration or a version of git could change is spelled out.
 _FORMAT = (
@@ -28,7 +28,6 @@ _FORMAT = (
     "--stat=72", "--summary", "--subject-prefix=PATCH", "--suffix=.patch", "--filename-max-length=64",
     "--encode-email-headers",
 )  # fmt: skip
-_IGNORING_ALL = ("/*", "!/debian/")
 _SERIES_HEAD = (
     "# SPDX-License-Identifier: GPL-2.0-only\n"
     "# The patches in the order they are applied; `popcorn kernel refresh` writes this list.\n"
@@ -65,30 +64,11 @@ def checkout(directory: Path, series_name: str = "6.12", source: Path | None = N
         directory.mkdir(parents=True, exist_ok=True)
         branch = f"popcorn-{series.name}"
         git("init", "--quiet", f"--initial-branch={branch}", cwd=directory)
-        repository = linux_repository()
-        # By object id, so only what the series needs is copied.
-        fetch = ("-c", "protocol.file.allow=always", "fetch", "--quiet", "--no-tags")
-        git("config", "uploadpack.allowAnySHA1InWant", "true", cwd=repository)
-        git(*fetch, repository, f"{applied.head}:refs/heads/{branch}", "--update-head-ok", cwd=directory)
+        fetch_commit(directory, applied.head, f"refs/heads/{branch}")
         git("reset", "--quiet", "--hard", branch, cwd=directory)
-        _show_new_files(directory)
-        git("update-ref", "refs/popcorn/base", base.commit, cwd=directory)
-        git("config", "popcorn.series", series.name, cwd=directory)
-        git("config", "popcorn.base", base.commit, cwd=directory)
-        if applied.start != base.commit:
-            git("config", "popcorn.shared", applied.start, cwd=directory)
+        show_new_files(directory)
+        record_base(directory, series.name, base.commit, applied.start)
     return applied
-
-
-def _show_new_files(directory: Path) -> None:
-    # Debian's sources ignore everything that is not packaging: git would pass over a new file without a word, and so
-    # would refresh.  The lines go from the work tree alone.
-    path = directory / ".gitignore"
-    text = path.read_text() if path.is_file() else ""
-    kept = "".join(line for line in text.splitlines(keepends=True) if line.strip() not in _IGNORING_ALL)
-    if kept != text:
-        git("update-index", "--skip-worktree", path.name, cwd=directory)
-        write_atomic(path, kept)
 
 
 def refresh(directory: Path) -> Refreshed:
@@ -97,68 +77,12 @@ def refresh(directory: Path) -> Refreshed:
     Only files whose content changes are written; with nothing changed, nothing is. Raises UserError for a tree that
     was not made by `checkout`, has uncommitted changes, holds merges, or changed the files of another series.
     """
-    directory = directory.resolve()
-    if not directory.is_dir():
-        raise UserError(f"there is no directory {directory}", hint="make it with `popcorn kernel checkout DIR`")
-    base = git("config", "popcorn.base", cwd=directory, check=False).stdout.strip()
-    name = git("config", "popcorn.series", cwd=directory, check=False).stdout.strip()
-    if not base or not name or resolve(directory, f"{base}^{{commit}}") is None:
-        raise UserError(
-            f"{directory} was not made by `popcorn kernel checkout`",
-            hint="name the directory of such a checkout",
-        )
-    _refuse_unfinished(directory, base)
-    series = load_series(name)
-    start = _start(directory, series, base)
+    tree = finished_checkout(directory)
+    refuse_unwritten(tree)
     with tempfile.TemporaryDirectory(prefix="popcorn-refresh-") as scratch:
-        git(*_FORMAT, f"--output-directory={scratch}", f"{start}..HEAD", cwd=directory)
+        git(*_FORMAT, f"--output-directory={scratch}", f"{tree.start}..HEAD", cwd=tree.directory)
         made = {path.name: path.read_bytes() for path in sorted(Path(scratch).glob("*.patch"))}
-    return _write(series, made)
-
-
-def _refuse_unfinished(directory: Path, base: str) -> None:
-    dirty = output("status", "--porcelain", cwd=directory).splitlines()
-    if dirty:
-        listed = ", ".join(line[3:] for line in dirty[:5]) + (" …" if len(dirty) > 5 else "")
-        raise UserError(
-            f"{directory} has changes that are not committed: {listed}",
-            hint="commit them (`git commit --amend` or --fixup with rebase), or remove them, then refresh again",
-        )
-    git_dir = Path(output("rev-parse", "--absolute-git-dir", cwd=directory))
-    if any((git_dir / name).exists() for name in ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD")):
-        raise UserError(f"{directory} is in the middle of a rebase or merge", hint="finish or abort it first")
-    if git("merge-base", "--is-ancestor", base, "HEAD", cwd=directory, check=False).returncode != 0:
-        raise UserError(
-            f"the commits in {directory} do not start from the base {base[:12]} it was checked out with",
-            hint=f"rebase them onto it: git rebase --onto {base[:12]} …",
-        )
-    merges = output("rev-list", "--merges", f"{base}..HEAD", cwd=directory).split()
-    if merges:
-        raise UserError(f"commit {merges[0][:12]} is a merge; a series is a straight line", hint="rebase it away")
-
-
-def _start(directory: Path, series: Series, base: str) -> str:
-    """The commit on which the patches lie: the base, or the one with the files of another series."""
-    shared = git("config", "popcorn.shared", cwd=directory, check=False).stdout.strip()
-    if not shared or series.shared is None:
-        return base
-    first = output("rev-list", "--reverse", f"{base}..HEAD", cwd=directory).partition("\n")[0] or base
-    changed = output("diff", "--name-only", "--no-renames", shared, first, cwd=directory).splitlines()
-    if changed:
-        listed = ", ".join(changed[:3]) + (" …" if len(changed) > 3 else "")
-        raise UserError(
-            f"the first commit of {directory} does not hold the files of the series {series.shared.series} as they "
-            f"are there any more: {listed}",
-            hint=f"these files belong to the series {series.shared.series}: change them there, or by a commit of "
-            f"their own; put the first commit back with git rebase -i {base[:12]} (it was {shared[:12]})",
-        )
-    theirs = output("ls-tree", "-r", shared_files(series) or "", cwd=linux_repository())
-    if theirs != output("ls-tree", "-r", first, "--", *series.shared.paths, cwd=directory):
-        note(
-            f"the series {series.shared.series} has changed its files since this checkout; a new one "
-            "(`popcorn kernel checkout`) shows whether these patches fit"
-        )
-    return first
+    return _write(tree.series, made)
 
 
 def _write(series: Series, made: dict[str, bytes]) -> Refreshed:

@@ -22,13 +22,13 @@ from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.base import Base
 from popcorn.build.kbuild import Kbuild
 from popcorn.build.kconfig import configure, fragments, requests_of
-from popcorn.build.kernel import build_kernel, kernel_inputs, local_version
+from popcorn.build.kernel import KERNEL_VARIABLE, build_kernel, kernel_inputs, local_version, named_kernel
 from popcorn.build.series import Series, load_series
 from popcorn.build.source import find_base
 from popcorn.build.store import find, get_or_build
 from popcorn.build.workspace import workspace
 from popcorn.dirs import cache_dir
-from popcorn.errors import HostError
+from popcorn.errors import HostError, UserError
 from popcorn.progress import step
 
 KIND = "debuginfo"
@@ -58,6 +58,11 @@ def build_debug_info(
 
     Raises the errors of `build_kernel`, and HostError when the twin is not the same kernel.
     """
+    if named_kernel(series, flavour) is not None:
+        raise UserError(
+            f"the kernel that ${KERNEL_VARIABLE} names is not that of the series {series}: its twin cannot be built",
+            hint="unset the variable, or leave out the debug information",
+        )
     chosen = load_series(series)
     base = find_base(chosen, source, update=False)
     kernel = build_kernel(series, flavour, source, jobs=jobs)

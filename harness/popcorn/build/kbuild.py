@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from popcorn.build.buildlog import disk_was_full, first_error
+from popcorn.build.buildlog import FirstError, disk_was_full, first_error
 from popcorn.build.disk import disk_full
 from popcorn.build.workspace import WORKSPACE_BYTES, interruptible
 from popcorn.dirs import cache_dir
@@ -28,6 +28,11 @@ NEEDED_PROGRAMS = ("make", "gcc", "ld", "flex", "bison", "bc", "perl", "git", "o
 
 class KernelBuildError(HostError):
     """make failed; the message holds the first error and the log's path."""
+
+    def __init__(self, message: str, *, hint: str = "", first: FirstError | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.first = first
+        """What the compiler said, if it was the compiler."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,7 @@ class Kbuild:
         if disk_was_full(done.stdout):
             return disk_full(self.objects, WORKSPACE_BYTES, "building a kernel")
         said = str(error) if error else f"{done.argv[0]} ended with status {done.returncode}"
-        return KernelBuildError(f"the kernel does not build: {said}", hint=f"the whole log is {self.log}")
+        return KernelBuildError(f"the kernel does not build: {said}", hint=f"the whole log is {self.log}", first=error)
 
 
 def environment() -> dict[str, str]:

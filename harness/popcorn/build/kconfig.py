@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from popcorn.build.kbuild import Kbuild
+from popcorn.build.kbuild import Kbuild, toolchain
 from popcorn.build.series import Series
+from popcorn.build.workspace import interrupted
+from popcorn.dirs import cache_dir
 from popcorn.errors import UserError
+from popcorn.files import sha256_bytes, write_atomic
 from popcorn.process import run
 
 FLAVOURS: dict[str, tuple[str, ...]] = {
@@ -20,6 +24,9 @@ FLAVOURS: dict[str, tuple[str, ...]] = {
 POPCORN_FRAGMENT = "popcorn.config"
 _MERGE = "scripts/kconfig/merge_config.sh"
 _TINY = "kernel/configs/tiny.config"
+_RECIPE = 1
+"""Raise when the way of configuring changes what comes out."""
+_DECIDES = re.compile(r"(^|/)Kconfig|^scripts/|/configs/|^Makefile$|^arch/x86/Makefile")
 
 
 @dataclass(frozen=True)
@@ -108,13 +115,18 @@ def known_to(tree: Path, requests: Sequence[Request]) -> list[Request]:
     return [r for r in requests if not r.symbol.startswith("POPCORN") or r.symbol in known]
 
 
-def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
+def configure(kbuild: Kbuild, requests: Sequence[Request], *, optional: Collection[str] = ()) -> None:
     """Write `.config`: the smallest configuration that fulfils the requests.
 
     The file is left alone when it would not change, so that make sees nothing to do.
-    Raises UserError naming each symbol that was not obtained.
+    Raises UserError naming each symbol that was not obtained and is not among the `optional` ones.
     """
     objects = kbuild.objects
+    remembered = _remembered(kbuild, requests, optional)
+    # What an interrupted make left is removed by the next one, going by the times of files.
+    if remembered is not None and remembered.is_file() and not interrupted(objects):
+        _install(objects, remembered.read_text())
+        return
     trial = objects / ".config.popcorn"
     merged = objects / ".requests.popcorn"
     trial.unlink(missing_ok=True)
@@ -123,11 +135,31 @@ def configure(kbuild: Kbuild, requests: Sequence[Request]) -> None:
     else:
         _all_no(kbuild, requests, trial, merged)
     obtained = trial.read_text()
-    if unmet := unmet_requests(requests, obtained):
+    if unmet := unmet_requests([one for one in requests if one.symbol not in optional], obtained):
         raise _not_obtained(unmet, kbuild.tree)
+    _install(objects, obtained)
+    if remembered is not None:
+        write_atomic(remembered, obtained)
+
+
+def _install(objects: Path, config: str) -> None:
     final = objects / ".config"
-    if not final.is_file() or final.read_text() != obtained:
-        final.write_text(obtained)
+    if not final.is_file() or final.read_text() != config:
+        final.write_text(config)
+
+
+def _remembered(kbuild: Kbuild, requests: Sequence[Request], optional: Collection[str]) -> Path | None:
+    """Where the configuration is kept that the same requests lead to; None for a tree that is not as git has it.
+
+    It depends on the requests, the tree's symbols, its scripts that look at the toolchain, and on that.
+    """
+    if not (kbuild.tree / ".git").exists() or run(["git", "status", "--porcelain"], cwd=kbuild.tree).stdout:
+        return None
+    listed = run(["git", "ls-tree", "-r", "HEAD"], cwd=kbuild.tree)
+    decides = [line for line in listed.stdout.splitlines() if _DECIDES.search(line.partition("\t")[2])]
+    wanted = [[one.symbol, one.value] for one in requests]
+    inputs = [_RECIPE, decides, wanted, sorted(optional), toolchain()]
+    return cache_dir() / "config" / sha256_bytes(json.dumps(inputs).encode())[:32]
 
 
 def _merge(kbuild: Kbuild, requests: Sequence[Request], trial: Path, merged: Path) -> None:

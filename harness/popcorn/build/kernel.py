@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from popcorn.build.apply import apply_series
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.base import Base
+from popcorn.build.git import linux_repository, output
 from popcorn.build.kbuild import Kbuild, toolchain
-from popcorn.build.kconfig import configure, fragments, requests_of
+from popcorn.build.kconfig import Request, configure, fragments, known_to, requests_of
 from popcorn.build.series import Series, load_series
 from popcorn.build.shared import shared_content
 from popcorn.build.source import find_base
@@ -20,6 +23,7 @@ from popcorn.build.store import get_or_build, load_manifest
 from popcorn.build.unpadded import write_unpadded
 from popcorn.build.workspace import workspace
 from popcorn.dirs import cache_dir
+from popcorn.errors import UserError
 from popcorn.files import sha256_file
 from popcorn.progress import step
 
@@ -33,6 +37,8 @@ HEADERS = (Path("linux/popcorn.h"), Path("linux/popcorn_dev.h"))
 """What the series tells to user space: the shared memory's layout, and /dev/popcorn."""
 FACTS = "kernel.json"
 """What an entry of the store says of itself."""
+KERNEL_VARIABLE = "POPCORN_KERNEL"
+"""Names an entry of the store that is taken wherever a kernel of its series and flavour is wanted."""
 
 
 def build_kernel(
@@ -54,9 +60,13 @@ def build_kernel(
         popcorn: False for the base without the series, but for the patches that make it build at all.
         jobs: compilers at once; 0 for one a CPU.
 
+    A kernel that the environment names with `KERNEL_VARIABLE` is taken in place of the one of its series and flavour.
+
     Raises UserError (unknown series or flavour, wrong source, a patch that does not apply, an option not obtained, a
     full disk, a corrupted entry), HostError (a tool is missing, no network, the kernel does not compile).
     """
+    if (named := named_kernel(series, flavour)) is not None and popcorn:
+        return named
     chosen = load_series(series)
     fragments(chosen, flavour, popcorn=popcorn)  # a mistake in the name is told before anything is fetched
     base = find_base(chosen, source, update=update)
@@ -66,7 +76,69 @@ def build_kernel(
         _build(staging, chosen, flavour, base, popcorn=popcorn, jobs=jobs, log=_log_path(chosen, flavour))
 
     entry = get_or_build("kernel", inputs, build, rebuild=rebuild, need_bytes=_ARTIFACT_BYTES)
-    return _artifact(entry)
+    return artifact(entry)
+
+
+def named_kernel(series: str, flavour: str) -> KernelArtifact | None:
+    """The kernel that the environment names, if it is of this series and flavour. Raises UserError for none."""
+    named = os.environ.get(KERNEL_VARIABLE, "")
+    if not named:
+        return None
+    entry = Path(named)
+    if not (entry / FACTS).is_file():
+        raise UserError(
+            f"${KERNEL_VARIABLE} names {entry}, which holds no kernel: there is no {FACTS}",
+            hint="name a folder below store/kernel in the cache, or unset the variable",
+        )
+    kernel = artifact(entry)
+    return kernel if (kernel.series, kernel.flavour) == (series, flavour) else None
+
+
+def build_commit(
+    series: str,
+    flavour: str,
+    commit: str,
+    requests: Sequence[Request],
+    *,
+    place: str,
+    repository: Path | None = None,
+    optional: Collection[str] = (),
+    jobs: int = 0,
+) -> KernelArtifact:
+    """The kernel of any commit, as the store has it or built in a work tree that is kept for the next one.
+
+    Args:
+        series: what the kernel goes by; so does the flavour.
+        requests: its configuration. Those for symbols of Popcorn that the commit does not have are left out.
+        place: name of the work tree.
+        repository: the bare repository that has the commit, if not the cache's.
+        optional: symbols that it is no error not to obtain.
+
+    Raises as `build_kernel`.
+    """
+    tree = output("rev-parse", f"{commit}^{{tree}}", cwd=repository or linux_repository())
+    inputs = {
+        "recipe": _RECIPE,
+        "series": series,
+        "flavour": flavour,
+        "tree": tree,
+        "requests": [[one.symbol, one.value] for one in requests],
+        "optional": sorted(optional),
+        "toolchain": toolchain(),
+    }
+
+    def build(staging: Path) -> None:
+        log = cache_dir() / "logs" / f"kernel-{place}-{flavour}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("")
+        with workspace(place, commit, repository) as held:
+            kbuild = Kbuild(held.objects(flavour), log, local_version=local_version(flavour, True), jobs=jobs)
+            with step(f"configuring the kernel ({flavour})"):
+                configure(kbuild, known_to(held.tree, requests), optional=optional)
+            _make(staging, kbuild, series, flavour, commit[:12])
+        shutil.copyfile(log, staging / "build.log")
+
+    return artifact(get_or_build("kernel", inputs, build, need_bytes=_ARTIFACT_BYTES))
 
 
 def kernel_inputs(series: Series, flavour: str, base: Base, *, popcorn: bool) -> dict[str, Any]:
@@ -96,11 +168,15 @@ def _build(staging: Path, series: Series, flavour: str, base: Base, *, popcorn: 
         kbuild = Kbuild(place.objects(objects_name), log, local_version=local_version(flavour, popcorn), jobs=jobs)
         with step(f"configuring the kernel ({flavour})"):
             configure(kbuild, requests)
-        with step(f"building the kernel {base.version} ({flavour})") as progress:
-            kbuild.make("bzImage", "vmlinux", step=progress)
-        release = kbuild.make("-s", "kernelrelease").stdout.strip().splitlines()[-1]
-        _collect(staging, kbuild, release, series.name, flavour)
+        _make(staging, kbuild, series.name, flavour, base.version)
     shutil.copyfile(log, staging / "build.log")
+
+
+def _make(staging: Path, kbuild: Kbuild, series: str, flavour: str, what: str) -> None:
+    with step(f"building the kernel {what} ({flavour})") as progress:
+        kbuild.make("bzImage", "vmlinux", step=progress)
+    release = kbuild.make("-s", "kernelrelease").stdout.strip().splitlines()[-1]
+    _collect(staging, kbuild, release, series, flavour)
 
 
 def _collect(staging: Path, kbuild: Kbuild, release: str, series: str, flavour: str) -> None:
@@ -118,7 +194,8 @@ def _collect(staging: Path, kbuild: Kbuild, release: str, series: str, flavour: 
     (staging / FACTS).write_text(json.dumps(facts, indent=1) + "\n")
 
 
-def _artifact(entry: Path) -> KernelArtifact:
+def artifact(entry: Path) -> KernelArtifact:
+    """The kernel in an entry of the store."""
     facts = json.loads((entry / FACTS).read_text())
     include = entry / "include"
     header = include / HEADERS[0]

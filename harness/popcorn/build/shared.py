@@ -49,15 +49,17 @@ def shared_content(series: Series) -> dict[str, str]:
     return {"series": series.shared.series, "tree": output("rev-parse", f"{commit}^{{tree}}", cwd=linux_repository())}
 
 
-def add_shared(base_commit: str, series: Series) -> str:
+def add_shared(base_commit: str, series: Series, repository: Path | None = None) -> str:
     """The base with the shared files, as a commit on top of it; the base itself when nothing is shared.
+
+    `repository` is the bare one that has the base, and the cache's as its alternate, if not that itself.
 
     Raises UserError as `shared_files`, and when the base has one of the files already.
     """
     commit = shared_files(series)
     if commit is None or series.shared is None:
         return base_commit
-    repository = linux_repository()
+    repository = repository or linux_repository()
     listed = output("ls-tree", "-r", commit, cwd=repository)
     names = output("ls-tree", "-r", "--name-only", commit, cwd=repository).splitlines()
     taken = output("ls-tree", "-r", "--name-only", base_commit, "--", *names, cwd=repository).splitlines()

@@ -25,6 +25,7 @@ WORKSPACE_BYTES = 3 << 30
 """Room for a work tree and the objects of one flavour."""
 
 _LONGEST_STEP_S = 60
+_BUILDING = ".popcorn-building"
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,16 @@ class Workspace:
 
 
 @contextmanager
-def workspace(name: str, commit: str) -> Iterator[Workspace]:
+def workspace(name: str, commit: str, repository: Path | None = None) -> Iterator[Workspace]:
     """Hold the workspace `name` with its tree at `commit`; waits for whoever holds it.
+
+    `repository` is the bare repository that has the commit, if not the one of all kernel sources.
 
     Raises DiskFullError before a new tree is made without room for it.
     """
     tree = cache_dir() / "build" / name
     with locked(f"build-{name}", f"another build in {tree}"):
-        repository = linux_repository()
+        repository = repository or linux_repository()
         if not _usable(tree):
             need_free_space(cache_dir(), WORKSPACE_BYTES, "building a kernel")
             tree.parent.mkdir(parents=True, exist_ok=True)
@@ -70,13 +73,18 @@ def workspace(name: str, commit: str) -> Iterator[Workspace]:
         yield held
 
 
+def interrupted(objects: Path) -> bool:
+    """Whether the last make in `objects` was killed, and the next one will remove what it left."""
+    return (objects / _BUILDING).exists()
+
+
 @contextmanager
 def interruptible(objects: Path) -> Iterator[None]:
     """Around a make in `objects`: if it is killed, the next one starts by removing what may be half-written.
 
     make's own removal of half-made targets does not survive SIGKILL, and a truncated object looks up to date.
     """
-    mark = objects / ".popcorn-building"
+    mark = objects / _BUILDING
     if mark.exists():
         with step("removing what an interrupted build left"):
             _remove_unfinished(objects, mark.stat().st_mtime)

@@ -58,8 +58,9 @@ def build(
             "dir": str(kernel.dir),
             "key": kernel.key,
             "release": kernel.release,
-            "base": kernel.manifest["inputs"]["base"],
-            "patches": len(kernel.manifest["inputs"]["patches"]),
+            # A kernel of a single commit, which the environment may name, has neither.
+            "base": kernel.manifest["inputs"].get("base"),
+            "patches": len(kernel.manifest["inputs"].get("patches", ())),
         }
         if debug_info:
             _, vmlinux = build_debug_info(series, flavour, source, rebuild=fresh, jobs=jobs)

@@ -28,8 +28,9 @@ _directory_argument = click.argument(
 def kernel() -> None:
     """Work on the kernel patches.
 
-    The patch files are the source of truth. `checkout` turns them into a git tree, `refresh` writes its commits back,
-    `verify` proves that the series holds.
+    The patch files are the source of truth. `checkout` turns them into a git tree, `new` begins a patch there,
+    `refresh` writes its commits back, `verify` proves that the series holds, `rebase` takes it to another base, `send`
+    makes mail of it.
     """
 
 
@@ -67,6 +68,105 @@ def refresh(directory: Path, as_json: bool) -> None:
         click.echo(f"removed  {name}")
     if not done.changed and not done.removed:
         click.echo(f"nothing changed ({len(done.patches)} patches)")
+
+
+@kernel.command()
+@click.argument("subject")
+@_directory_argument
+def new(subject: str, directory: Path) -> None:
+    """Begin a patch on top of those in DIR (linux-popcorn): SUBJECT is as in 'popcorn: count lost messages'.
+
+    It is an empty commit with a template of its message: edit files, then `git commit --amend -a`.
+    """
+    from popcorn.build.newpatch import new_patch
+
+    commit = new_patch(directory, subject)
+    click.echo(f"{commit[:12]} {subject}")
+    click.echo(f"edit files in {directory}, git add what is new, git commit --amend -a, then `popcorn kernel refresh`")
+
+
+@kernel.command()
+@_directory_argument
+@_source_option
+@click.option("--update", is_flag=True, help="Look for a newer base where the series' comes from.")
+@click.option("--continue", "go_on", is_flag=True, help="Go on after a conflict was resolved and added.")
+@click.option("--abort", is_flag=True, help="Put DIR back as it was.")
+@_json_option
+def rebase(directory: Path, source: Path | None, update: bool, go_on: bool, abort: bool, as_json: bool) -> int:
+    """Take the patches in DIR (linux-popcorn) to another base.
+
+    A newer 6.12.y comes with --update or --source; a kernel of another version, with --source, makes a series of its
+    own, beside the old one. Conflicts are shown as git shows them. The patch files change with `refresh` only.
+
+    Exit status: 0 all patches are on the new base, 1 one does not fit.
+    """
+    from popcorn.build import rebase as work
+    from popcorn.errors import UserError
+
+    if go_on + abort + bool(source or update) > 1:
+        raise UserError("--continue, --abort and a new base exclude each other", hint="give one of them")
+    if abort:
+        work.give_up(directory)
+        click.echo(f"{directory} is as it was")
+        return 0
+    found = work.go_on(directory) if go_on else work.rebase(directory, source, update=update)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    elif found.conflict:
+        click.echo(f"{found.done} of {found.total} patches are on Linux {found.version}; this one does not fit:")
+        click.echo(f"  {found.conflict}")
+        click.echo(
+            f"resolve it in {directory} (git status, git diff), git add the files, then `popcorn kernel rebase "
+            "--continue`; --abort puts all back"
+        )
+    else:
+        click.echo(f"{directory}: {found.done} patches on Linux {found.version}, series {found.series}")
+        click.echo("next: `popcorn kernel refresh`, then `popcorn kernel verify --record`")
+    return 1 if found.conflict else 0
+
+
+@kernel.command()
+@_directory_argument
+@click.option("--dry-run", is_flag=True, help="Needed: sending is left to people.")
+@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("outgoing"), show_default=True)
+@click.option("--to", multiple=True, metavar="ADDRESS", help="Recipients.")
+@click.option("--cc", multiple=True, metavar="ADDRESS", help="Likewise.")
+@click.option("--cover", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The cover letter.")
+@click.option("-v", "--reroll-count", "reroll", default=1, metavar="N", help="Version of the series.")
+@click.option("--prefix", default="PATCH", show_default=True, help="In front of the subjects, e.g. 'RFC PATCH'.")
+@_json_option
+def send(
+    directory: Path,
+    dry_run: bool,
+    output: Path,
+    to: tuple[str, ...],
+    cc: tuple[str, ...],
+    cover: Path | None,
+    reroll: int,
+    prefix: str,
+    as_json: bool,
+) -> None:
+    """Make mail of the patches in DIR (linux-popcorn): cover letter, messages, an mbox.
+
+    Where git send-email is installed, it does all but send them. The cover letter's FILE has its subject in the first
+    line. Nothing is ever sent from here.
+    """
+    from popcorn.build.send import MBOX, prepare
+    from popcorn.errors import UserError
+
+    if not dry_run:
+        raise UserError(
+            "popcorn sends no mail", hint=f"prepare with --dry-run, look, then git send-email {output}/*.patch"
+        )
+    made = prepare(directory, output, to=to, cc=cc, reroll=reroll, cover=cover, prefix=prefix)
+    if as_json:
+        click.echo(json.dumps({**asdict(made), "folder": str(made.folder)}, indent=2))
+        return
+    click.echo(f"{made.folder}: {len(made.patches)} messages, and all of them in {MBOX}")
+    tried = "git send-email accepts them" if made.sendable else "git send-email is not installed: not tried"
+    click.echo(tried)
+    for one in made.missing:
+        click.echo(f"missing: {one}")
 
 
 @kernel.command()

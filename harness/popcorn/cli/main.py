@@ -47,6 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "dump": ("popcorn.cli.dump:dump", "keep a kernel's memory, for drgn and crash"),
     "gdb": ("popcorn.cli.gdb:gdb", "debug a kernel of a machine that is up"),
     "snapshot": ("popcorn.cli.snapshot:snapshot", "save a machine that is up, to go on from there"),
+    "bisect": ("popcorn.cli.bisect:bisect", "find the change that brought a failure"),
     "bench": ("popcorn.cli.bench:bench", "measure"),
     "run": ("popcorn.cli.run:run", "repeat the paper's experiments, or your own"),
     "results": ("popcorn.cli.results:results", "hand what was measured to other programs"),

@@ -56,6 +56,7 @@ def kernel_files(
     vmlinux: Path | None = None,
     secondary_initrd: Path | None = None,
     more_files: Mapping[str, tuple[bytes, int]] | None = None,
+    kernel: KernelArtifact | None = None,
 ) -> tuple[KernelArtifact, BootFiles]:
     """What boots a plan, and the kernel of its primary.
 
@@ -65,6 +66,7 @@ def kernel_files(
         vmlinux: what they run instead of a kernel built here.
         secondary_initrd: what they unpack instead of the image layer's.
         more_files: further files for the primary: path, to content and mode.
+        kernel: one of this series and flavour that was built already.
 
     Raises:
         UserError: a given file is not what it should be, a kernel has too little memory for its flavour, or the
@@ -85,7 +87,7 @@ def kernel_files(
     require_room(plan, theirs.flavour)
     if theirs != own and theirs.source is None and not at_hand(load_series(theirs.series)):
         find_base(load_series(theirs.series))  # what cannot be had is told before the first kernel is built
-    kernel = _built(own)
+    kernel = kernel or _built(own)
     other = kernel if theirs == own else _built(theirs)
     require_one_contract([kernel, other])
     kexec = build_kexec()

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.errors import HostError, MachineLostError, PopcornError, UserError
@@ -19,6 +20,8 @@ from popcorn.machine.machine import PLAN_FILE, Machine
 from popcorn.plan.model import Plan
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
+ACCEL_VARIABLE = "POPCORN_ACCEL"
+"""Says which of them is meant by auto."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +151,10 @@ def choose_accel(choice: AccelChoice, kernel: Path) -> qemu.Accel:
 
     Raises:
         HostError: KVM was asked for and does not work.
+        UserError: the environment names what there is not.
     """
+    if choice == "auto":
+        choice = _accel_named()
     if choice == "tcg":
         return "tcg"
     from popcorn.machine import kvm
@@ -159,6 +165,14 @@ def choose_accel(choice: AccelChoice, kernel: Path) -> qemu.Accel:
     if choice == "kvm":
         raise HostError(f"KVM cannot be used on this host: {verdict.reason}", hint="use --accel tcg (or auto)")
     return "tcg"
+
+
+def _accel_named() -> AccelChoice:
+    """What the environment says in place of auto: of many kernels, one shows whether KVM works."""
+    named = os.environ.get(ACCEL_VARIABLE) or "auto"
+    if named not in ("auto", "kvm", "tcg"):
+        raise UserError(f"${ACCEL_VARIABLE} is {named!r}", hint="expected auto, kvm or tcg")
+    return cast(AccelChoice, named)
 
 
 def abandon(machine: Machine) -> None:

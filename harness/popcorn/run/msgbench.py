@@ -47,8 +47,11 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def measure_messages(machine: Machine, repeat: int) -> Iterator[list[Measurement]]:
+def measure_messages(machine: Machine, repeat: int, *, only: str = "") -> Iterator[list[Measurement]]:
     """Measure all, as often as asked; each round gives its measurements.
+
+    Args:
+        only: leave out all parts but the one that tells this metric.
 
     Raises:
         MachineLostError: the machine is gone.
@@ -57,7 +60,8 @@ def measure_messages(machine: Machine, repeat: int) -> Iterator[list[Measurement
     for number in range(repeat):
         # Who goes first changes, so that drift of the host hits both alike.
         swapped = bool(number % 2)
-        yield [one for metrics, part in _parts(machine, swapped) for one in attempt(part, metrics, machine.run_dir)]
+        parts = [(metrics, part) for metrics, part in _parts(machine, swapped) if not only or only in metrics]
+        yield [one for metrics, part in parts for one in attempt(part, metrics, machine.run_dir)]
 
 
 Part = Callable[[], list[Measurement]]
