@@ -15,7 +15,16 @@ import click
 import pytest
 
 from popcorn.cli import main as cli
-from popcorn.errors import CheckFailed, DiskFullError, GuestError, HostError, MachineLostError, PopcornError, UserError
+from popcorn.errors import (
+    CheckFailed,
+    DiskFullError,
+    GuestError,
+    HostError,
+    MachineLostError,
+    NoRoomError,
+    PopcornError,
+    UserError,
+)
 from popcorn.plan import Plan, make_plan, validate
 
 Capture = pytest.CaptureFixture[str]
@@ -43,11 +52,12 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
         (PopcornError("m"), 1),
         (CheckFailed("m"), 1),
         (UserError("m"), 2),
-        (DiskFullError("m"), 2),
+        (NoRoomError("m"), 2),
         (HostError("m"), 3),
+        (DiskFullError("m"), 3),
         (MachineLostError("m"), 3),
         (GuestError("m"), 3),
-        (OSError(errno.ENOSPC, "No space left on device"), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 3),
         (OSError(errno.EIO, "Input/output error"), 3),
         (KeyboardInterrupt(), 130),
         (click.UsageError("m"), 2),

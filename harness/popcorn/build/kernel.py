@@ -55,7 +55,7 @@ def build_kernel(
         jobs: compilers at once; 0 for one a CPU.
 
     Raises UserError (unknown series or flavour, wrong source, a patch that does not apply, an option not obtained, a
-    full disk, a corrupted entry), HostError (a tool is missing, no network, the kernel does not compile).
+    a corrupted entry), HostError (a tool is missing, no network, a full disk, the kernel does not compile).
     """
     chosen = load_series(series)
     fragments(chosen, flavour, popcorn=popcorn)  # a mistake in the name is told before anything is fetched

@@ -73,7 +73,7 @@ def up(
         keep_memory: save the machine's memory in the run's folder when QEMU ends by itself.
 
     Raises:
-        UserError: the name is taken, a file is missing, the disk is full, or QEMU cannot be told this.
+        UserError: the name is taken, a file is missing, there is too little room, or QEMU cannot be told this.
         HostError: QEMU is missing, too old or refused to start.
         GuestError: a kernel got stuck or died.
         MachineLostError: QEMU ended.
@@ -133,14 +133,14 @@ def start(
     try:
         folder = run_dir.absolute() if run_dir is not None else new_run_dir(name)
         ours = folder if run_dir is None or not folder.exists() else None
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
         write_booted(folder, files.kernels)
         if files.header is not None:
             shutil.copyfile(files.header, folder / "popcorn.h")
         initrd = None
         if files.write_initrd is not None:
-            initrd = claim.directory / "initrd"
+            initrd = claim.directory / registry.INITRD
             with full_disk_named(claim.directory, "writing the initrd", variable="XDG_RUNTIME_DIR"):
                 files.write_initrd(initrd)
         spec = machine_spec(
@@ -212,7 +212,7 @@ def new_run_dir(name: str) -> Path:
     for attempt in range(100):
         path = runs_dir() / (f"{stamp}-{name}" + (f"-{attempt}" if attempt else ""))
         try:
-            path.mkdir(parents=True)
+            path.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             continue
         return path
@@ -281,7 +281,7 @@ def _started(record: registry.Record, lifeline: socket.socket) -> registry.Recor
         registry.forget(record.name)
         raise HostError(
             f"QEMU did not start: {message['reason']}",
-            hint=f"see qemu.log and supervisor.log in {record.run_dir}",
+            hint="; ".join(filter(None, [message.get("hint"), f"see qemu.log and supervisor.log in {record.run_dir}"])),
         )
     return registry.find(record.name)
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from popcorn.clock import RunClock
 from popcorn.errors import HostError, PopcornError
 from popcorn.machine.memory import GuestMemory, NodeMemory, create_node_memory
 from popcorn.machine.registry import Record, discard, write_record
@@ -48,6 +50,12 @@ _POLL_BUSY_S = 0.04
 _POLL_IDLE_S = 0.25
 _GRACE_S = 2.0
 _LAST_EVENTS_S = 0.1
+
+_NO_MEMORY_SAID = "Cannot allocate memory"
+_NO_MEMORY = (
+    "the host has too little memory for QEMU, or a limit is in force (`ulimit -v`): end something, or use a smaller "
+    "--machine or fewer kernels"
+)
 
 
 @dataclass(frozen=True)
@@ -84,11 +92,14 @@ def main(arguments: list[str]) -> int:
     """Run one machine. Arguments: the launch file, the descriptor of the lock, that of the lifeline."""
     launch = Launch.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
     lifeline = int(arguments[2])
+    # What kernels print and hold, and the sockets to QEMU, are for this user alone.
+    os.umask(0o077)
     try:
         nodes = _open_memory(launch.node_bytes)
         qemu = _start_qemu(launch, nodes)
     except (PopcornError, OSError) as error:
-        _tell(lifeline, {"event": "failed", "reason": str(error)})
+        hint = error.hint if isinstance(error, PopcornError) else ""
+        _tell(lifeline, {"event": "failed", "reason": str(error), "hint": hint})
         discard(launch.record.name)
         return 3
     # Only now what takes time to import: QEMU is already on its way.
@@ -136,6 +147,15 @@ def _complain(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def _killed_for_memory() -> int:
+    """How many processes the host killed since its boot because it ran out of memory."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(encoding="ascii"), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0
+
+
 class _Supervisor:
     def __init__(self, launch: Launch, nodes: list[NodeMemory], qemu: subprocess.Popen[bytes], lifeline: int) -> None:
         self.launch = launch
@@ -146,12 +166,15 @@ class _Supervisor:
         self.wanted_down = ""
         self.shutdown_cause = ""
         self.trouble = ""
+        self.killed_before = _killed_for_memory()
+        self.clock = RunClock.set()
         self.record = replace(
             launch.record,
             status="starting",
             supervisor_pid=os.getpid(),
             qemu_pid=qemu.pid,
-            started=time.time(),
+            started=self.clock.set_to_s,
+            started_uptime=self.clock.uptime_s,
             nodes=tuple((node.fd, node.size) for node in nodes),
         )
         self.run_dir = Path(self.record.run_dir)
@@ -271,7 +294,7 @@ class _Supervisor:
 
         if self.recorder is None or self.progress is None or self.qemu.poll() is not None:
             return
-        for id, health, still in self.progress.look(self.recorder.slots.values(), time.time()):
+        for id, health, still in self.progress.look(self.recorder.slots.values(), time.monotonic()):
             self.recorder.event("health", kernel=id, **told(health, still))
 
     def _open_recorder(self) -> None:
@@ -287,7 +310,7 @@ class _Supervisor:
                     self.record.region_start, self.record.region_size
                 )
                 region = Region(load_layout(Path(self.record.header)), mapping, self.record.region_start)
-            self.recorder = Recorder(region, self.run_dir, begin=self.record.started)
+            self.recorder = Recorder(region, self.run_dir, clock=self.clock.now, begin=self.record.started)
         except (PopcornError, OSError) as error:
             self.trouble = f"nothing is recorded: {error}"
             _complain(self.trouble)
@@ -316,7 +339,7 @@ class _Supervisor:
             return {"error": f"unknown wish {wish!r}"}
         self._poll()
         return {
-            "now": time.time(),
+            "now": self.clock.now(),
             "trouble": self.trouble,
             "times": self.recorder.times() if self.recorder is not None else {},
             "health": self.progress.health() if self.progress is not None else {},
@@ -335,18 +358,22 @@ class _Supervisor:
                 self._save_memory()
         except (PopcornError, OSError) as error:
             _complain(f"the last words could not be saved: {error}")
-        _tell(self.lifeline, {"event": "failed", "reason": reason})
+        hint = _NO_MEMORY if re.search(_NO_MEMORY_SAID, reason) else ""
+        _tell(self.lifeline, {"event": "failed", "reason": reason, "hint": hint})
         if self.wanted_down:
             discard(self.record.name)
         else:
-            self.record = replace(self.record, status="dead", ended=time.time(), reason=reason)
+            self.record = replace(self.record, status="dead", ended=self.clock.now(), reason=reason)
             write_record(self.record)
 
     def _reason(self, status: int) -> str:
         import signal
 
         if status < 0:
-            return f"QEMU was killed by {signal.Signals(-status).name}"
+            starved = (
+                "; the host ran out of memory and killed for it" if _killed_for_memory() > self.killed_before else ""
+            )
+            return f"QEMU was killed by {signal.Signals(-status).name}{starved}"
         if status > 0:
             text = (self.run_dir / QEMU_LOG).read_text(encoding="utf-8", errors="replace")
             said = first_error_line(text.splitlines())
