@@ -9,68 +9,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from shared_region import contract_header
+from fake_machine import HERE, Boot, boot_files, two_kernels
 
 from popcorn.cli.main import main
-from popcorn.config import load_machine
 from popcorn.errors import GuestError, HostError, MachineLostError, UserError
 from popcorn.machine import registry
-from popcorn.machine.boot import BootFiles, up
+from popcorn.machine.boot import up
 from popcorn.machine.control import ask
-from popcorn.machine.machine import Machine, attach, attach_up, recorded_logs
-from popcorn.plan import Plan, make_plan
-
-HERE = Path(__file__).parent
-Boot = Callable[..., Machine]
+from popcorn.machine.machine import attach, attach_up, recorded_logs
 
 CHILD = """
 import sys, time
 sys.path[:0] = {paths!r}
-from test_machine_lifecycle import boot_files, two_kernels
+from fake_machine import boot_files, two_kernels
 from popcorn.machine.boot import start
 machine = start(two_kernels(), boot_files(), accel="tcg")
 print(machine.record.qemu_pid, flush=True)
 time.sleep(60)
 """
-
-
-def two_kernels() -> Plan:
-    return make_plan(load_machine("small"), "0-3;4-7")
-
-
-def write_initrd(target: Path) -> None:
-    target.write_bytes(b"070701")
-
-
-def boot_files() -> BootFiles:
-    folder = Path(os.environ["POPCORN_CACHE"])
-    folder.mkdir(parents=True, exist_ok=True)
-    header, kernel = folder / "popcorn.h", folder / "bzImage"
-    header.write_text(contract_header())
-    kernel.write_bytes(b"kernel")
-    return BootFiles(kernel=kernel, header=header, write_initrd=write_initrd)
-
-
-@pytest.fixture
-def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
-    """Boots a machine whose kernels behave as told; use as a context manager."""
-    program = tmp_path / "qemu-system-x86_64"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE}/fake_qemu.py "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", f"{HERE.parent}")
-    monkeypatch.setenv("FAKE_KERNELS", "0,4")
-
-    def booted(part: str = "well", **options: object) -> Machine:
-        monkeypatch.setenv("FAKE_QEMU", part)
-        return up(two_kernels(), boot_files(), accel="tcg", **{"tied": True, **options})  # type: ignore[arg-type]
-
-    return booted
 
 
 def gone(pid: int, within_s: float = 5.0) -> bool:

@@ -370,10 +370,9 @@ class _Supervisor:
         import signal
 
         if status < 0:
-            starved = (
-                "; the host ran out of memory and killed for it" if _killed_for_memory() > self.killed_before else ""
-            )
-            return f"QEMU was killed by {signal.Signals(-status).name}{starved}"
+            starved = status == -signal.SIGKILL and _killed_for_memory() > self.killed_before
+            why = ": the host ran out of memory" if starved else ""
+            return f"QEMU was killed by {signal.Signals(-status).name}{why}"
         if status > 0:
             text = (self.run_dir / QEMU_LOG).read_text(encoding="utf-8", errors="replace")
             said = first_error_line(text.splitlines())
