@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,7 @@ def test_a_plan_with_wrong_values_is_refused_or_obeys_the_rules(changes: list[tu
         with contextlib.suppress(KeyError, IndexError, TypeError):
             for key in way:
                 inner = inner[key]
-            inner[last] = value
+            inner[last] = deepcopy(value)
 
     def read() -> None:
         plan = Plan.from_json(json.dumps(document))
