@@ -8,6 +8,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -177,3 +179,28 @@ def test_one_size_is_for_every_secondary_and_can_be_overridden(capsys: Capture) 
     assert sizes == {1: 128, 2: 128, 3: 128, 4: 128, 5: 128, 6: 128, 7: 256}
     validate(plan)
     assert plan.primary.memory_bytes > make_plan(plan.machine, "per-core").primary.memory_bytes
+
+
+def test_two_runs_of_the_tests_in_one_checkout_go_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tox.ini").write_text("")
+    monkeypatch.setattr("popcorn.dirs.source_root", lambda: tmp_path)
+    monkeypatch.setattr("popcorn.hostpackages.ensure", lambda verb: None)
+    at_once: list[int] = []
+    running: list[int] = []
+
+    def run(root: Path, reports: Path, suites: tuple[str, ...], arguments: tuple[str, ...]) -> bool:
+        running.append(1)
+        at_once.append(len(running))
+        time.sleep(0.3)
+        running.pop()
+        return False
+
+    monkeypatch.setattr("popcorn.cli.test._run", run)
+    threads = [threading.Thread(target=lambda: pytest.raises(SystemExit, cli.main, ["test", "unit"])) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert at_once == [1, 1, 1]

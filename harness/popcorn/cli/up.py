@@ -65,14 +65,14 @@ def up(
     It stays up until `popcorn down`. When this command is interrupted before
     all kernels are up, the machine ends.
     """
-    from popcorn import hostpackages
+    from popcorn.cli.host import require_host
     from popcorn.machine import registry
     from popcorn.machine.arrival import DEFAULT_STALL_S
     from popcorn.machine.boot import up as boot
 
     registry.require_free(name)
     plan = chosen_plan(**options)
-    hostpackages.ensure("up")
+    require_host("up")
     from popcorn.machine.assemble import Choice, for_flavour, kernel_files
     from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
 
