@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -195,6 +196,36 @@ def test_a_missing_kernel_is_refused_before_anything_starts(boot: Boot) -> None:
     files.kernel.unlink()
     with pytest.raises(UserError, match="there is no kernel"):
         up(two_kernels(), files, accel="tcg")
+    assert registry.records() == []
+
+
+def test_a_qemu_that_is_not_there_is_told_before_anything_starts(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(HostError, match="qemu-system-x86_64 is not on this host") as caught:
+        boot()
+    assert "qemu-system-x86" in caught.value.hint
+    assert caught.value.exit_status == 3
+    assert registry.records() == []
+
+
+def test_a_qemu_that_is_killed_is_told_with_the_signal(boot: Boot) -> None:
+    with boot(tied=False) as machine:
+        os.kill(machine.record.qemu_pid, signal.SIGKILL)
+        while registry.is_live("default"):
+            time.sleep(0.02)
+        with pytest.raises(MachineLostError, match="QEMU was killed by SIGKILL"):
+            raise machine.lost()
+
+
+def test_memory_that_the_host_does_not_give_is_told_with_the_remedy(boot: Boot) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, limits[1]))
+    try:
+        with pytest.raises(HostError, match="cannot make 2048 MiB of memory for node 0") as caught:
+            boot()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "ulimit -f" in caught.value.hint
     assert registry.records() == []
 
 
