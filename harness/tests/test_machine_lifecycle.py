@@ -18,7 +18,7 @@ from fake_machine import HERE, Boot, boot_files, two_kernels
 
 from popcorn.cli.main import main
 from popcorn.errors import GuestError, HostError, MachineLostError, UserError
-from popcorn.machine import registry
+from popcorn.machine import registry, starved
 from popcorn.machine.boot import up
 from popcorn.machine.control import ask
 from popcorn.machine.machine import attach, attach_up, recorded_logs
@@ -215,6 +215,16 @@ def test_a_qemu_that_is_killed_is_told_with_the_signal(boot: Boot) -> None:
             time.sleep(0.02)
         with pytest.raises(MachineLostError, match="QEMU was killed by SIGKILL"):
             raise machine.lost()
+
+
+def test_lack_of_the_hosts_memory_is_told_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = starved.oom_kills()
+    assert starved.why_killed(signal.SIGKILL, before) == ""
+    monkeypatch.setattr(starved, "oom_kills", lambda: before + 1)
+    assert starved.why_killed(signal.SIGKILL, before) == ": the host ran out of memory"
+    assert starved.why_killed(signal.SIGTERM, before) == ""
+    assert "fewer kernels" in starved.remedy("QEMU ended with status 1: ram0: Cannot allocate memory")
+    assert starved.remedy("down") == ""
 
 
 def test_memory_that_the_host_does_not_give_is_told_with_the_remedy(boot: Boot) -> None:

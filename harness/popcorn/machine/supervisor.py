@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from popcorn.clock import RunClock
 from popcorn.errors import HostError, PopcornError
+from popcorn.machine import starved
 from popcorn.machine.memory import GuestMemory, NodeMemory, create_node_memory
 from popcorn.machine.registry import Record, discard, write_record
 from popcorn.process import dying_with_parent, first_error_line
@@ -50,12 +50,6 @@ _POLL_BUSY_S = 0.04
 _POLL_IDLE_S = 0.25
 _GRACE_S = 2.0
 _LAST_EVENTS_S = 0.1
-
-_NO_MEMORY_SAID = "Cannot allocate memory"
-_NO_MEMORY = (
-    "the host has too little memory for QEMU, or a limit is in force (`ulimit -v`): end something, or use a smaller "
-    "--machine or fewer kernels"
-)
 
 
 @dataclass(frozen=True)
@@ -147,15 +141,6 @@ def _complain(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def _killed_for_memory() -> int:
-    """How many processes the host killed since its boot because it ran out of memory."""
-    try:
-        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(encoding="ascii"), re.MULTILINE)
-    except OSError:
-        return 0
-    return int(found[1]) if found else 0
-
-
 class _Supervisor:
     def __init__(self, launch: Launch, nodes: list[NodeMemory], qemu: subprocess.Popen[bytes], lifeline: int) -> None:
         self.launch = launch
@@ -166,7 +151,7 @@ class _Supervisor:
         self.wanted_down = ""
         self.shutdown_cause = ""
         self.trouble = ""
-        self.killed_before = _killed_for_memory()
+        self.oom_kills_before = starved.oom_kills()
         self.clock = RunClock.set()
         self.record = replace(
             launch.record,
@@ -358,8 +343,7 @@ class _Supervisor:
                 self._save_memory()
         except (PopcornError, OSError) as error:
             _complain(f"the last words could not be saved: {error}")
-        hint = _NO_MEMORY if re.search(_NO_MEMORY_SAID, reason) else ""
-        _tell(self.lifeline, {"event": "failed", "reason": reason, "hint": hint})
+        _tell(self.lifeline, {"event": "failed", "reason": reason, "hint": starved.remedy(reason)})
         if self.wanted_down:
             discard(self.record.name)
         else:
@@ -370,8 +354,7 @@ class _Supervisor:
         import signal
 
         if status < 0:
-            starved = status == -signal.SIGKILL and _killed_for_memory() > self.killed_before
-            why = ": the host ran out of memory" if starved else ""
+            why = starved.why_killed(-status, self.oom_kills_before)
             return f"QEMU was killed by {signal.Signals(-status).name}{why}"
         if status > 0:
             text = (self.run_dir / QEMU_LOG).read_text(encoding="utf-8", errors="replace")
