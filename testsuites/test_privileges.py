@@ -102,5 +102,4 @@ def test_a_machine_listens_on_loopback_alone_and_its_files_are_private(machine: 
     sockets = [path for path in record.directory.iterdir() if path.is_socket()]
     assert len(sockets) >= 4
     for path in (*sockets, record.directory, *machine.run_dir.glob("*.log"), *machine.run_dir.glob("console/*")):
-        if path.name != "supervisor.log":  # in a folder that is private
-            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+        assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path

@@ -236,7 +236,7 @@ def _spawn_supervisor(launch: Launch, claim: registry.Claim) -> socket.socket:
     launch_file = claim.directory / "launch.json"
     launch_file.write_text(launch.to_json(), encoding="utf-8")
     ours, theirs = socket.socketpair()
-    with theirs, (Path(launch.record.run_dir) / "supervisor.log").open("ab") as log:
+    with theirs, open(Path(launch.record.run_dir, "supervisor.log"), "ab", opener=_private) as log:
         subprocess.Popen(
             [
                 sys.executable,
@@ -256,6 +256,10 @@ def _spawn_supervisor(launch: Launch, claim: registry.Claim) -> socket.socket:
             start_new_session=True,
         )
     return ours
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _supervisor_environment(ours: Mapping[str, str]) -> dict[str, str]:
