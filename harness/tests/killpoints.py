@@ -85,14 +85,15 @@ def run_to(step: int, script: str, *, group: bool = False) -> subprocess.Complet
     )
 
 
-def steps_of(script: str, undo: Callable[[], object]) -> int:
+def steps_of(script: str, undo: Callable[[], object], *, runs: int = 2) -> int:
     """How many steps a script takes when nobody kills it.
 
     Args:
         undo: takes back what it did; what it leaves nevertheless, it does the first time only.
+        runs: of which the last counts.
     """
     taken = 0
-    for _ in range(2):
+    for _ in range(runs):
         done = run_to(-1, script)
         assert done.returncode == 0, done.stderr
         taken = int(done.stdout.splitlines()[-1])
