@@ -99,15 +99,15 @@ def _others_come_to_no_harm(request: pytest.FixtureRequest) -> Iterator[None]:
     generations = {id: _status(machine, id).generation for id in others}
     yield
     assert machine.alive()
-    answers = machine.exec_all(["sh", "-c", "echo fine"], timeout_s=_DEADLINE_S, via="vty")
-    assert {id: answers[id].stdout for id in others} == dict.fromkeys(others, b"fine\n")
-    assert {id: _status(machine, id).generation for id in others} == generations
-    assert reports(machine, others) == said
     # What was refused leaves the place free.
     _park(machine)
     done = machine.exec(0, ["popcorn-launch", str(_VICTIM)], timeout_s=_DEADLINE_S)
     assert done.status == 0, done.stdout_text + done.stderr_text
     _await(machine, _VICTIM, "running")
+    answers = machine.exec_all(["sh", "-c", "echo fine"], timeout_s=_DEADLINE_S, via="vty")
+    assert {id: done.stdout for id, done in answers.items()} == dict.fromkeys([*others, _VICTIM], b"fine\n")
+    assert {id: _status(machine, id).generation for id in others} == generations
+    assert reports(machine, others) == said
 
 
 @pytest.mark.parametrize("attempts", _FLAVOURS)
