@@ -36,7 +36,9 @@ _SEED = 2014
 _KILLS = 20 if os.environ.get("POPCORN_SLOW") else 3
 _GONE_S = 8.0
 _COMMAND_S = 240.0
-_SMALL = ("--machine", "small", "--policy", "per-node", "--accel", "tcg")
+# What boots fastest: a kernel on each of two CPUs.
+_POLICY = "0;4"
+_SMALL = ("--machine", "small", "--policy", _POLICY, "--accel", "tcg")
 _UP = ("up", *_SMALL)
 _DEMO = ("demo", *_SMALL)
 
@@ -120,7 +122,7 @@ def _assert_store_is_whole() -> None:
 
 
 def test_build(private_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel_files(make_plan(load_machine("small"), "per-node"))
+    kernel_files(make_plan(load_machine("small"), _POLICY))
     cache, whole = private_dirs / "cache", cache_dir()
     # Everything but images and programs is there already.
     (cache / "store").mkdir(parents=True)
@@ -141,9 +143,16 @@ def test_build(private_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [path for path in store.store_dir("image").iterdir() if path.name.endswith(".partial")] == []
 
 
-def test_boot(private_dirs: Path) -> None:
+def test_commands_on_a_machine_and_boot(private_dirs: Path) -> None:
     with _down_at_the_end():
         whole_s = _seconds(lambda: popcorn(*_UP))
+        machine = len(ours(private_dirs))
+        command = ("exec", "all", "--", "sh", "-c", "echo begun; exec sleep 7654")
+        for kill in kills("exec"):
+            assert killed([*POPCORN, *command], kill, 4.0), f"{kill}: it had ended"
+            await_none(private_dirs, but=machine)
+        _await_no_sleepers()
+        assert [listed["status"] for listed in machines()] == ["up"]
         assert popcorn("down").returncode == 0
         for kill in kills("boot"):
             assert killed([*POPCORN, *_UP], kill, whole_s * 0.9), f"{kill}: it had ended"
@@ -153,22 +162,8 @@ def test_boot(private_dirs: Path) -> None:
         assert popcorn(*_UP).returncode == 0
         assert popcorn("exec", "all", "--", "true").returncode == 0
         # What was killed left nothing in the runtime directory, which may be memory.
-        assert [path.name for path in (private_dirs / "rt" / "popcorn" / "machines").iterdir() if path.is_dir()] == [
-            "default"
-        ]
-
-
-def test_exec(private_dirs: Path) -> None:
-    with _down_at_the_end():
-        assert popcorn(*_UP).returncode == 0
-        machine = len(ours(private_dirs))
-        command = ("exec", "all", "--", "sh", "-c", "echo begun; exec sleep 7654")
-        for kill in kills("exec"):
-            assert killed([*POPCORN, *command], kill, 4.0)
-            await_none(private_dirs, but=machine)
-            _await_no_sleepers()
-            assert [listed["status"] for listed in machines()] == ["up"]
-        assert popcorn("exec", "all", "--", "true").returncode == 0
+        left = [path.name for path in (private_dirs / "rt" / "popcorn" / "machines").iterdir() if path.is_dir()]
+        assert left == ["default"]
 
 
 def _await_no_sleepers() -> None:
@@ -194,7 +189,7 @@ def test_report(private_dirs: Path) -> None:
         whole_s = _seconds(lambda: popcorn(*_DEMO, timeout_s=_COMMAND_S))
         whole = _recorded()
         for kill in kills("report"):
-            # The boot was killed before.
+            # The boot is killed elsewhere. Each of these begins after one that was killed.
             late = Kill(0.5 + kill.share / 2, kill.group)
             was_killed = killed([*POPCORN, *_DEMO], late, whole_s)
             await_none(private_dirs)
@@ -207,8 +202,6 @@ def test_report(private_dirs: Path) -> None:
                 assert popcorn("report", run.name).returncode == 0, kill
             if (run / "report.html").is_file():
                 assert (run / "report.html").read_text().rstrip().endswith("</html>")
-        assert popcorn(*_DEMO, timeout_s=_COMMAND_S).returncode == 0
-        assert _recorded() == whole
 
 
 def _recorded() -> list[tuple[str, int | None]]:
