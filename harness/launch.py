@@ -63,7 +63,9 @@ def find_or_make(requirements: list[str]) -> Path:
     place = _cache_dir() / "python" / key
     if _is_whole(place):
         return place
-    place.parent.mkdir(parents=True, exist_ok=True)
+    # As in popcorn.dirs: what lies there is run.
+    _cache_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+    place.parent.mkdir(exist_ok=True)
     with (place.parent / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

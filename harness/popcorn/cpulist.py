@@ -9,7 +9,9 @@ from collections.abc import Iterable
 
 from popcorn.errors import UserError
 
-_ITEM = re.compile(r"(\d+)(?:-(\d+))?")
+_ITEM = re.compile(r"([0-9]+)(?:-([0-9]+))?")
+# int() refuses what is much longer.
+_MOST_DIGITS = 9
 _HINT = "write CPUs as numbers and ranges, e.g. 0-5,8,10"
 
 
@@ -24,6 +26,8 @@ def parse(text: str) -> tuple[int, ...]:
         match = _ITEM.fullmatch(item.strip())
         if match is None:
             raise UserError(f"{item.strip()!r} in the CPU list {text!r} is no CPU", hint=_HINT)
+        if max(map(len, filter(None, match.groups()))) > _MOST_DIGITS:
+            raise UserError(f"no machine has a CPU {item.strip()[:40]}", hint=_HINT)
         first = int(match[1])
         last = int(match[2]) if match[2] is not None else first
         if last < first:

@@ -74,5 +74,6 @@ def _override(variable: str) -> Path | None:
 
 
 def _made(path: Path) -> Path:
-    path.mkdir(parents=True, exist_ok=True)
+    # What lies in the cache is run, and what was recorded is nobody else's business.
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from popcorn import hostpackages
+from popcorn.build.store import entries
 from popcorn.config.sizes import GIB, MIB, format_size
 from popcorn.dirs import cache_dir, runs_dir, runtime_dir
 from popcorn.errors import PopcornError
@@ -132,8 +133,8 @@ def _kvm() -> Iterator[Finding]:
 
 
 def _newest_kernel() -> Path | None:
-    images = list((cache_dir() / "store" / "kernel").glob("*/bzImage"))
-    return max(images, key=lambda image: image.stat().st_mtime, default=None)
+    images = [entry / "bzImage" for entry in entries("kernel")]
+    return max(filter(Path.is_file, images), key=lambda image: image.stat().st_mtime, default=None)
 
 
 def _memory() -> Iterator[Finding]:

@@ -3,8 +3,9 @@
 
     PopcornError               1
     ├── UserError              2   the user asked for something that cannot be
-    │   └── DiskFullError      2   no room where the user told us to write
+    │   └── NoRoomError        2   too little room where the user told us to write; nothing was begun
     ├── HostError              3   the host lacks or refuses something
+    │   ├── DiskFullError      3   a disk filled up meanwhile
     │   └── MachineLostError   3   QEMU went away while it was needed
     ├── GuestError             3   a kernel of the machine did not do its part
     └── CheckFailed            1   what was tested does not hold
@@ -42,14 +43,18 @@ class UserError(PopcornError):
     exit_status = 2
 
 
-class DiskFullError(UserError):
-    """A file could not be written for lack of space (or quota)."""
+class NoRoomError(UserError):
+    """There is too little space for what was asked for."""
 
 
 class HostError(PopcornError):
     """The host lacks something, or a program on it failed."""
 
     exit_status = 3
+
+
+class DiskFullError(HostError):
+    """A file could not be written for lack of space (or quota)."""
 
 
 class MachineLostError(HostError):
@@ -77,4 +82,15 @@ def from_os_error(error: OSError) -> PopcornError:
             hint="`popcorn doctor` shows the places that Popcorn writes to and what they take; "
             "POPCORN_CACHE, POPCORN_RUNS and XDG_RUNTIME_DIR move them elsewhere",
         )
-    return HostError(f"{error.strerror or error}{where}")
+    return HostError(f"{error.strerror or error}{where}", hint=_REMEDIES.get(error.errno or 0, ""))
+
+
+_MOVED = "POPCORN_CACHE, POPCORN_RUNS and XDG_RUNTIME_DIR move what Popcorn writes elsewhere"
+_REMEDIES = {
+    errno.EROFS: f"the place is mounted read-only: mount it anew, or choose another: {_MOVED}",
+    errno.EACCES: f"whose it is tells `ls -ld`; {_MOVED}",
+    errno.EPERM: f"whose it is tells `ls -ld`; {_MOVED}",
+    errno.ENOMEM: "the host has too little memory: end something, or use a smaller --machine or fewer kernels",
+    errno.EFBIG: "a limit on the size of files is in force: `ulimit -f unlimited` lifts it",
+    errno.EMFILE: "a limit on open files is in force: `ulimit -n 4096` raises it",
+}

@@ -30,6 +30,7 @@ _ERROR_LINE = re.compile(
     re.IGNORECASE,
 )
 _SHOWN_ARGV_CHARS = 400
+_IF_OURS = '[ "$PPID" = "$0" ] && exec "$@"'
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def run(
     return done
 
 
-def failure(done: Completed, log: Path | None = None) -> HostError | DiskFullError:
+def failure(done: Completed, log: Path | None = None) -> HostError:
     """The error that tells why a program failed."""
     output = (done.stderr if done.stderr.strip() else done.stdout).splitlines()
     reason = first_error_line(output)
@@ -169,9 +170,14 @@ def require_program(name: str, env: Mapping[str, str] | None = None) -> str:
 
 
 def dying_with_parent(argv: Sequence[str], *, death_signal: str = "TERM") -> list[str]:
-    """The command line that runs argv so that the kernel ends it when its parent thread ends."""
+    """The command line that runs argv so that the kernel ends it when its parent thread ends; for this process alone.
+
+    A parent that ended before it was asked for its death's signal sends none: who comes from setpriv looks.
+    """
     setpriv = _setpriv()
-    return [setpriv, "--pdeathsig", death_signal, "--", *argv] if setpriv else list(argv)
+    if setpriv is None:
+        return list(argv)
+    return [setpriv, "--pdeathsig", death_signal, "--", "/bin/sh", "-c", _IF_OURS, str(os.getpid()), *argv]
 
 
 def kill_tree(pid: int) -> None:

@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
+from fake_machine import Boot, booter
 from hypothesis import settings
 
-# A loaded machine is no reason to fail.
-settings.register_profile("popcorn", deadline=None)
-settings.load_profile("popcorn")
-
+# A loaded machine is no reason to fail, and the same checkout is tried with the same examples everywhere.
+settings.register_profile("popcorn", deadline=None, derandomize=True)
+# A larger search, with other examples each time.
+settings.register_profile("slow", deadline=None, derandomize=False, max_examples=3000, print_blob=True)
+settings.load_profile("slow" if os.environ.get("POPCORN_SLOW") else "popcorn")
 
 _USERS_CACHE = os.environ.get("POPCORN_CACHE")
 
@@ -33,3 +35,9 @@ def users_cache(_private_dirs: None, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("POPCORN_CACHE")
     else:
         monkeypatch.setenv("POPCORN_CACHE", _USERS_CACHE)
+
+
+@pytest.fixture
+def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
+    """Boots a machine whose QEMU is a stand-in."""
+    return booter(tmp_path, monkeypatch)

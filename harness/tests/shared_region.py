@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from popcorn.dirs import source_root
@@ -19,11 +20,16 @@ def contract_header() -> str:
     return "".join(line[1:] + "\n" for line in lines if line.startswith("+") and not line.startswith("+++"))
 
 
+@functools.cache
+def _contract() -> Layout:
+    return Layout(contract_header())
+
+
 class WrittenRegion:
     """The writing side of a region: what kernels do, for tests."""
 
     def __init__(self, nr_kernels: int = 4, memory: Any = None, *, start: int = START) -> None:
-        self.layout = Layout(contract_header())
+        self.layout = _contract()
         self.start = start
         ffi = self.layout.ffi
         self.memory = memory if memory is not None else bytearray(SIZE)

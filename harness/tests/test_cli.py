@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +18,16 @@ import click
 import pytest
 
 from popcorn.cli import main as cli
-from popcorn.errors import CheckFailed, DiskFullError, GuestError, HostError, MachineLostError, PopcornError, UserError
+from popcorn.errors import (
+    CheckFailed,
+    DiskFullError,
+    GuestError,
+    HostError,
+    MachineLostError,
+    NoRoomError,
+    PopcornError,
+    UserError,
+)
 from popcorn.plan import Plan, make_plan, validate
 
 Capture = pytest.CaptureFixture[str]
@@ -43,11 +55,12 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[BaseException], int]:
         (PopcornError("m"), 1),
         (CheckFailed("m"), 1),
         (UserError("m"), 2),
-        (DiskFullError("m"), 2),
+        (NoRoomError("m"), 2),
         (HostError("m"), 3),
+        (DiskFullError("m"), 3),
         (MachineLostError("m"), 3),
         (GuestError("m"), 3),
-        (OSError(errno.ENOSPC, "No space left on device"), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 3),
         (OSError(errno.EIO, "Input/output error"), 3),
         (KeyboardInterrupt(), 130),
         (click.UsageError("m"), 2),
@@ -167,3 +180,33 @@ def test_one_size_is_for_every_secondary_and_can_be_overridden(capsys: Capture) 
     assert sizes == {1: 128, 2: 128, 3: 128, 4: 128, 5: 128, 6: 128, 7: 256}
     validate(plan)
     assert plan.primary.memory_bytes > make_plan(plan.machine, "per-core").primary.memory_bytes
+
+
+def test_two_runs_of_the_tests_in_one_checkout_go_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tox.ini").write_text("")
+    monkeypatch.setattr("popcorn.dirs.source_root", lambda: tmp_path)
+    monkeypatch.setattr("popcorn.hostpackages.ensure", lambda verb: None)
+    at_once: list[int] = []
+    running: list[int] = []
+
+    def run(root: Path, reports: Path, suites: tuple[str, ...], arguments: tuple[str, ...]) -> bool:
+        running.append(1)
+        at_once.append(len(running))
+        time.sleep(0.3)
+        running.pop()
+        return False
+
+    monkeypatch.setattr("popcorn.cli.test._run", run)
+
+    def test_unit() -> None:
+        with contextlib.suppress(SystemExit):
+            cli.main(["test", "unit"])
+
+    threads = [threading.Thread(target=test_unit) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert at_once == [1, 1, 1]

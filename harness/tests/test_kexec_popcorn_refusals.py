@@ -4,7 +4,11 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import platform
+import random
+import re
 from pathlib import Path
 
 import pytest
@@ -214,3 +218,35 @@ def test_refusal_of_a_start_is_explained(number: int, expected: str) -> None:
 )
 def test_refusal_of_an_unload_is_explained(number: int, expected: str) -> None:
     assert expected in message(run("--unload", "--boot=5", kernel_answers=(on_load(number, a0=5, a1=0),)))
+
+
+_NASTY = (0, 1, 2, 7, 40, 55, 56, 64, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 32, 1 << 46, 1 << 63, (1 << 64) - 1)
+
+
+def _spoiled(seed: int) -> bytes:
+    """A kernel file some of whose header fields, or the headers' place, are wrong, or which ends too early."""
+    choose = random.Random(seed)
+    content = bytearray(vmlinux())
+    headers = 64 + 56 * 3
+    for _ in range(choose.randrange(1, 5)):
+        size = choose.choice((2, 4, 8))
+        at = choose.randrange(0, headers - size, 2)
+        value = choose.choice((choose.choice(_NASTY), choose.randrange(1 << 64), choose.randrange(1 << 16)))
+        content[at : at + size] = (value % (1 << 8 * size)).to_bytes(size, "little")
+    return bytes(content[: choose.choice((len(content), choose.randrange(len(content))))])
+
+
+def test_a_spoiled_kernel_file_is_laid_out_in_its_window_or_refused_in_one_line(kernel: Kernel) -> None:
+    refusals = set()
+    for seed in range(2000 if os.environ.get("POPCORN_SLOW") else 120):
+        kernel.file.write_bytes(_spoiled(seed))
+        done = kernel.load("--dry-run")
+        assert done.returncode in (0, 1), f"seed {seed}: {done.returncode} {done.stderr}"
+        if done.returncode:
+            refusals.add(re.sub(r"[0-9][0-9a-fx]*", "N", message(done)))
+            continue
+        for segment in json.loads(done.stdout)["segments"]:
+            assert segment["start"] >= 0x40000000, f"seed {seed}"
+            assert segment["start"] + segment["size"] <= 0x44000000, f"seed {seed}"
+            assert segment["bytes"] <= segment["size"], f"seed {seed}"
+    assert len(refusals) >= 8, refusals

@@ -4,73 +4,34 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
-from shared_region import contract_header
+from fake_machine import HERE, Boot, boot_files, two_kernels
 
 from popcorn.cli.main import main
-from popcorn.config import load_machine
 from popcorn.errors import GuestError, HostError, MachineLostError, UserError
-from popcorn.machine import registry
-from popcorn.machine.boot import BootFiles, up
+from popcorn.machine import registry, starved
+from popcorn.machine.boot import up
 from popcorn.machine.control import ask
-from popcorn.machine.machine import Machine, attach, attach_up, recorded_logs
-from popcorn.plan import Plan, make_plan
-
-HERE = Path(__file__).parent
-Boot = Callable[..., Machine]
+from popcorn.machine.machine import attach, attach_up, recorded_logs
 
 CHILD = """
 import sys, time
 sys.path[:0] = {paths!r}
-from test_machine_lifecycle import boot_files, two_kernels
+from fake_machine import boot_files, two_kernels
 from popcorn.machine.boot import start
 machine = start(two_kernels(), boot_files(), accel="tcg")
 print(machine.record.qemu_pid, flush=True)
 time.sleep(60)
 """
-
-
-def two_kernels() -> Plan:
-    return make_plan(load_machine("small"), "0-3;4-7")
-
-
-def write_initrd(target: Path) -> None:
-    target.write_bytes(b"070701")
-
-
-def boot_files() -> BootFiles:
-    folder = Path(os.environ["POPCORN_CACHE"])
-    folder.mkdir(parents=True, exist_ok=True)
-    header, kernel = folder / "popcorn.h", folder / "bzImage"
-    header.write_text(contract_header())
-    kernel.write_bytes(b"kernel")
-    return BootFiles(kernel=kernel, header=header, write_initrd=write_initrd)
-
-
-@pytest.fixture
-def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
-    """Boots a machine whose kernels behave as told; use as a context manager."""
-    program = tmp_path / "qemu-system-x86_64"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} {HERE}/fake_qemu.py "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", f"{HERE.parent}")
-    monkeypatch.setenv("FAKE_KERNELS", "0,4")
-
-    def booted(part: str = "well", **options: object) -> Machine:
-        monkeypatch.setenv("FAKE_QEMU", part)
-        return up(two_kernels(), boot_files(), accel="tcg", **{"tied": True, **options})  # type: ignore[arg-type]
-
-    return booted
 
 
 def gone(pid: int, within_s: float = 5.0) -> bool:
@@ -235,6 +196,46 @@ def test_a_missing_kernel_is_refused_before_anything_starts(boot: Boot) -> None:
     files.kernel.unlink()
     with pytest.raises(UserError, match="there is no kernel"):
         up(two_kernels(), files, accel="tcg")
+    assert registry.records() == []
+
+
+def test_a_qemu_that_is_not_there_is_told_before_anything_starts(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(HostError, match="qemu-system-x86_64 is not on this host") as caught:
+        boot()
+    assert "qemu-system-x86" in caught.value.hint
+    assert caught.value.exit_status == 3
+    assert registry.records() == []
+
+
+def test_a_qemu_that_is_killed_is_told_with_the_signal(boot: Boot) -> None:
+    with boot(tied=False) as machine:
+        os.kill(machine.record.qemu_pid, signal.SIGKILL)
+        while registry.is_live("default"):
+            time.sleep(0.02)
+        with pytest.raises(MachineLostError, match="QEMU was killed by SIGKILL"):
+            raise machine.lost()
+
+
+def test_lack_of_the_hosts_memory_is_told_as_the_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = starved.oom_kills()
+    assert starved.why_killed(signal.SIGKILL, before) == ""
+    monkeypatch.setattr(starved, "oom_kills", lambda: before + 1)
+    assert starved.why_killed(signal.SIGKILL, before) == ": the host ran out of memory"
+    assert starved.why_killed(signal.SIGTERM, before) == ""
+    assert "fewer kernels" in starved.remedy("QEMU ended with status 1: ram0: Cannot allocate memory")
+    assert starved.remedy("down") == ""
+
+
+def test_memory_that_the_host_does_not_give_is_told_with_the_remedy(boot: Boot) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 30, limits[1]))
+    try:
+        with pytest.raises(HostError, match="cannot make 2048 MiB of memory for node 0") as caught:
+            boot()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "ulimit -f" in caught.value.hint
     assert registry.records() == []
 
 

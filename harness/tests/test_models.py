@@ -90,7 +90,8 @@ def check(model: str, macros: tuple[str, ...], place: Path) -> Verdict:
     subprocess.run([*_CC, *options, "-c", "pan.c"], cwd=place, env=_ENVIRONMENT, check=True)
     subprocess.run([*_CC, "-o", "pan", "pan.o"], cwd=place, env=_ENVIRONMENT, check=True)
     # -m: the depth; no run is half as deep.
-    done = subprocess.run(["./pan", "-m1000", *_OPTIONS.get(model, ())], cwd=place, capture_output=True, text=True, check=False)
+    argv = ["./pan", "-m1000", *_OPTIONS.get(model, ())]
+    done = subprocess.run(argv, cwd=place, capture_output=True, text=True, check=False)
     return Verdict(done.stdout)
 
 

@@ -84,6 +84,15 @@ def test_a_death_signal_is_put_in_front_of_the_command() -> None:
     assert "KILL" in argv
 
 
+def test_a_child_whose_parent_died_before_it_asked_for_the_signal_does_nothing(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    # To the shell in between this process is as good as dead: it is not the parent.
+    subprocess.run(["sh", "-c", '"$@"; true', "sh", *dying_with_parent(["touch", str(made)])], check=True)
+    assert not made.exists()
+    subprocess.run(dying_with_parent(["touch", str(made)]), check=True)
+    assert made.exists()
+
+
 def test_the_first_error_line_is_the_cause_not_the_last_line() -> None:
     lines = ["  CC a.o", "a.c:1:2: error: expected ';'", "make[1]: *** [a.o] Error 1", "make: *** Error 2"]
     assert first_error_line(lines) == "a.c:1:2: error: expected ';'"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from popcorn.build import store
-from popcorn.errors import DiskFullError
+from popcorn.errors import DiskFullError, NoRoomError
 
 
 @pytest.fixture(autouse=True)
@@ -134,12 +134,12 @@ def test_two_requests_at_once_build_once() -> None:
 
 
 def test_lack_of_space_is_told_before_anything_is_built(cache: Path) -> None:
-    with pytest.raises(DiskFullError, match=r"needs .* GiB free"):
+    with pytest.raises(NoRoomError, match=r"needs .* GiB free"):
         store.get_or_build("thing", {}, writer("x"), need_bytes=1 << 60)
     assert list((cache / "store" / "thing").iterdir()) == []
 
 
-def test_disk_that_fills_up_during_a_build_is_the_users_to_mend(cache: Path) -> None:
+def test_disk_that_fills_up_during_a_build_is_told_with_its_place(cache: Path) -> None:
     def build(directory: Path) -> None:
         raise OSError(28, "No space left on device")
 

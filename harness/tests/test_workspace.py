@@ -15,7 +15,7 @@ from popcorn.build import kconfig
 from popcorn.build.git import TreeEntry, import_tree, linux_repository, output
 from popcorn.build.kbuild import Kbuild
 from popcorn.build.workspace import interruptible, workspace
-from popcorn.errors import DiskFullError
+from popcorn.errors import NoRoomError
 
 OLD_S = 1_600_000_000
 
@@ -83,7 +83,7 @@ def test_vanished_tree_is_made_again(cache: Path) -> None:
 def test_lack_of_space_is_told_before_the_tree_is_made(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("popcorn.build.workspace.WORKSPACE_BYTES", 1 << 60)
     made = commit(Makefile="a")
-    with pytest.raises(DiskFullError), workspace("w", made):
+    with pytest.raises(NoRoomError), workspace("w", made):
         pass
     assert not (cache / "build" / "w").exists()
 

@@ -93,7 +93,8 @@ def private_lists() -> list[str]:
     with locked("apt", "another popcorn's download of package lists"):
         stamp = root / "updated"
         wanted = _sources_list()
-        fresh = stamp.is_file() and time.time() - stamp.stat().st_mtime < _FRESH_S and stamp.read_text() == wanted
+        # A stamp from the future is from before somebody set the clock back.
+        fresh = stamp.is_file() and 0 <= time.time() - stamp.stat().st_mtime < _FRESH_S and stamp.read_text() == wanted
         if not fresh:
             (root / "lists" / "partial").mkdir(parents=True, exist_ok=True)
             (root / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
@@ -156,7 +157,7 @@ def _checked(done: Completed, purpose: str, *, always: bool = False) -> None:
 
 def _require_room(done: Completed, purpose: str) -> None:
     if _NO_ROOM.search(done.stderr + done.stdout):
-        raise disk_full(cache_dir(), 0, f"apt, asked to {purpose},")
+        raise disk_full(cache_dir(), f"apt, asked to {purpose},")
 
 
 def _only(directory: Path, pattern: str) -> Path:

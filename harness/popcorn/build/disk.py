@@ -9,20 +9,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from popcorn.errors import DiskFullError
+from popcorn.errors import DiskFullError, NoRoomError
 
 
-def disk_full(path: Path, need_bytes: int, purpose: str, *, variable: str = "POPCORN_CACHE") -> DiskFullError:
-    """The error for `purpose` failing in `path`, which needs `need_bytes` (0: not known).
+def disk_full(path: Path, purpose: str, *, variable: str = "POPCORN_CACHE") -> DiskFullError:
+    """The error for `purpose` failing in `path` for lack of space.
 
     Args:
         variable: what moves that place elsewhere.
     """
-    need = f" needs {_shown(need_bytes)} free," if need_bytes else " ran out of space:"
     return DiskFullError(
-        f"the disk is full: {purpose}{need} {path} has {_shown(free_bytes(path))}",
-        hint=f"free some space there (`popcorn doctor` shows the caches), or set {variable} to a directory on a "
-        "larger disk",
+        f"the disk is full: {purpose} ran out of space: {path} has {_shown(free_bytes(path))}", hint=_hint(variable)
+    )
+
+
+def _hint(variable: str) -> str:
+    return (
+        f"free some space there (`popcorn doctor` shows the caches), or set {variable} to a directory on a larger disk"
     )
 
 
@@ -34,9 +37,13 @@ def free_bytes(path: Path) -> int:
 
 
 def need_free_space(path: Path, need_bytes: int, purpose: str, *, variable: str = "POPCORN_CACHE") -> None:
-    """Raise DiskFullError unless `need_bytes` are free where `path` is."""
-    if free_bytes(path) < need_bytes:
-        raise disk_full(path, need_bytes, purpose, variable=variable)
+    """Raise NoRoomError unless `need_bytes` are free where `path` is: before anything is begun."""
+    free = free_bytes(path)
+    if free < need_bytes:
+        raise NoRoomError(
+            f"the disk is full: {purpose} needs {_shown(need_bytes)} free, {path} has {_shown(free)}",
+            hint=_hint(variable),
+        )
 
 
 @contextmanager
@@ -46,7 +53,7 @@ def full_disk_named(path: Path, purpose: str, *, variable: str = "POPCORN_CACHE"
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise disk_full(path, 0, purpose, variable=variable) from error
+            raise disk_full(path, purpose, variable=variable) from error
         raise
 
 

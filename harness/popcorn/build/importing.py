@@ -90,7 +90,7 @@ def _imported(repository: Path, entries: Iterable[TreeEntry], series: Series) ->
         return import_tree(repository, entries, f"Base of the series {series.name}\n")
     except OSError as error:
         if error.errno == 28:
-            raise disk_full(repository, IMPORT_BYTES, "keeping the kernel source") from error
+            raise disk_full(repository, "keeping the kernel source") from error
         raise
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from popcorn.build.buildlog import FirstError, disk_was_full, first_error
 from popcorn.build.disk import disk_full
-from popcorn.build.workspace import WORKSPACE_BYTES, interruptible
+from popcorn.build.workspace import interruptible
 from popcorn.dirs import cache_dir
 from popcorn.errors import HostError, PopcornError
 from popcorn.process import Completed, require_program, run
@@ -113,7 +113,7 @@ class Kbuild:
     def _failed(self, done: Completed) -> PopcornError:
         error = first_error(done.stdout)
         if disk_was_full(done.stdout):
-            return disk_full(self.objects, WORKSPACE_BYTES, "building a kernel")
+            return disk_full(self.objects, "building a kernel")
         said = str(error) if error else f"{done.argv[0]} ended with status {done.returncode}"
         return KernelBuildError(f"the kernel does not build: {said}", hint=f"the whole log is {self.log}", first=error)
 

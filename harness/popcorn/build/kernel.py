@@ -63,7 +63,7 @@ def build_kernel(
     A kernel that the environment names with `KERNEL_VARIABLE` is taken in place of the one of its series and flavour.
 
     Raises UserError (unknown series or flavour, wrong source, a patch that does not apply, an option not obtained, a
-    full disk, a corrupted entry), HostError (a tool is missing, no network, the kernel does not compile).
+    a corrupted entry), HostError (a tool is missing, no network, a full disk, the kernel does not compile).
     """
     if (named := named_kernel(series, flavour)) is not None and popcorn:
         return named

@@ -36,7 +36,7 @@ def build_kexec(*, rebuild: bool = False, update: bool = False) -> KexecArtifact
         rebuild: build although the store has it.
         update: look for a newer Debian source first.
 
-    Raises UserError (a patch that does not apply, a full disk, a corrupted entry), HostError (no network, a tool
+    Raises UserError (a patch that does not apply, a corrupted entry), HostError (no network, a tool
     missing, a compile error).
     """
     source = fetch_source("kexec-tools", update=update)

@@ -76,7 +76,8 @@ def patch_names(path: Path) -> list[str]:
     names: list[str] = []
     if not path.is_file():
         raise UserError(f"{path} is missing", hint="it lists the patches in order, one file name a line")
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    there = {one.name for one in path.parent.iterdir() if one.is_file()}
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         name = line.partition("#")[0].strip()
         if not name:
             continue
@@ -84,7 +85,7 @@ def patch_names(path: Path) -> list[str]:
             raise UserError(f"{path}:{number}: expected the name of a .patch file, found {name!r}")
         if name in names:
             raise UserError(f"{path}:{number}: {name} is listed twice")
-        if not (path.parent / name).is_file():
+        if name not in there:
             raise UserError(
                 f"{path}:{number}: {name} is not in {path.parent}",
                 hint="add the file, or remove the line; `popcorn kernel refresh` writes both",

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from popcorn.build.disk import full_disk_named, need_free_space
 from popcorn.dirs import cache_dir
 from popcorn.errors import UserError
-from popcorn.files import sha256_bytes, sha256_file
+from popcorn.files import exchange, sha256_bytes, sha256_file
 from popcorn.progress import step
 
 FORMAT = 1
@@ -76,6 +76,13 @@ def store_dir(kind: str) -> Path:
     return path
 
 
+def entries(kind: str) -> list[Path]:
+    """The entries of one kind; not what is being built, or was when its builder was killed."""
+    return sorted(
+        path for path in store_dir(kind).iterdir() if path.is_dir() and not path.name.endswith(_STAGING_SUFFIX)
+    )
+
+
 def find(kind: str, inputs: dict[str, Any]) -> Path | None:
     """The entry for `inputs`, checked, or None when it is not built. Raises CorruptEntryError."""
     entry = store_dir(kind) / entry_key(kind, inputs)
@@ -98,13 +105,15 @@ def get_or_build(
     `need_bytes` is the room that building takes; less free space than that is told before anything is started.
     With `rebuild`, an existing entry is replaced, but only once its successor is complete.
 
-    Raises CorruptEntryError, DiskFullError (both the user's to mend), and whatever `build` raises; in each case
-    nothing half-made is left behind.
+    Raises CorruptEntryError, NoRoomError (before anything is begun), DiskFullError, and whatever `build` raises; in
+    each case nothing half-made is left behind.
     """
     entry = store_dir(kind) / entry_key(kind, key_inputs)
     if not rebuild and entry.is_dir():
-        check(entry)
-        return entry
+        # What looks corrupt may be changing places with its successor: look again when nobody is at work on it.
+        with contextlib.suppress(CorruptEntryError):
+            check(entry)
+            return entry
     with locked(f"{kind}-{entry.name}", f"the same {kind} (by another popcorn)"):
         if not rebuild and entry.is_dir():
             check(entry)
@@ -196,6 +205,9 @@ def sweep_stale(kind: str) -> None:
                 _remove(staging)
         except (Timeout, FileNotFoundError):
             continue
+    for seal in store_dir(kind).glob("*.seen.*"):
+        if not Path("/proc", seal.suffix[1:]).exists():
+            seal.unlink(missing_ok=True)
 
 
 def _seal(staging: Path, kind: str, key: str, inputs: dict[str, Any]) -> None:
@@ -211,12 +223,13 @@ def _seal(staging: Path, kind: str, key: str, inputs: dict[str, Any]) -> None:
 
 def _replace(entry: Path, staging: Path) -> None:
     if entry.exists():
-        # Readers may have the old files open; renaming keeps those alive until they are closed.
-        old = entry.with_name(entry.name + ".old" + _STAGING_SUFFIX)
-        _remove(old)
-        entry.rename(old)
-        staging.rename(entry)
-        _remove(old)
+        # Others may be reading the old files, or be about to: the entry is never missing.
+        if not exchange(staging, entry):
+            old = entry.with_name(entry.name + ".old" + _STAGING_SUFFIX)
+            _remove(old)
+            entry.rename(old)
+            staging.rename(entry)
+            _remove(old)
     else:
         staging.rename(entry)
     found = {name: _identity(entry / name) for name in load_manifest(entry).files}
@@ -247,7 +260,8 @@ def _identity(path: Path) -> list[int] | None:
 
 def _read_seal(seal: Path) -> dict[str, Any] | None:
     try:
-        if time.time() - seal.stat().st_mtime > _REHASH_AFTER_S:
+        # One from the future is from before somebody set the clock back.
+        if not 0 <= time.time() - seal.stat().st_mtime <= _REHASH_AFTER_S:
             return None
         value = json.loads(seal.read_text())
     except (OSError, ValueError):

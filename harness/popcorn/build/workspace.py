@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 from popcorn.build.disk import need_free_space
 from popcorn.build.git import git, linux_repository, output, repository_lock, resolve
 from popcorn.build.store import locked
+from popcorn.clock import uptime_s
 from popcorn.dirs import cache_dir
 from popcorn.progress import step
 
@@ -26,6 +28,7 @@ WORKSPACE_BYTES = 3 << 30
 
 _LONGEST_STEP_S = 60
 _BUILDING = ".popcorn-building"
+_DRIFT_S = 1
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def workspace(name: str, commit: str, repository: Path | None = None) -> Iterato
 
     `repository` is the bare repository that has the commit, if not the one of all kernel sources.
 
-    Raises DiskFullError before a new tree is made without room for it.
+    Raises NoRoomError before a new tree is made without room for it.
     """
     tree = cache_dir() / "build" / name
     with locked(f"build-{name}", f"another build in {tree}"):
@@ -87,24 +90,40 @@ def interruptible(objects: Path) -> Iterator[None]:
     mark = objects / _BUILDING
     if mark.exists():
         with step("removing what an interrupted build left"):
-            _remove_unfinished(objects, mark.stat().st_mtime)
-    mark.write_text("")
+            _remove_unfinished(objects, mark)
+    mark.write_text(f"{time.time() - uptime_s()}\n")
     yield
     # Not reached when the body raised: then make may have been killed, and the mark stays.
     mark.unlink(missing_ok=True)
 
 
-def _remove_unfinished(objects: Path, since_s: float) -> None:
+def _remove_unfinished(objects: Path, mark: Path) -> None:
     written = {}
     for directory, _, names in os.walk(objects):
         for name in names:
             path = Path(directory, name)
             written[path] = path.lstat().st_mtime
-    # A program writes its output at the end of its work, and no step of the build works for a minute.
-    since_s = max(since_s, max(written.values()) - _LONGEST_STEP_S)
+    since_s, back_s = mark.stat().st_mtime, _set_back_s(mark)
+    if back_s:
+        # Which of the files that look older were written since, nobody knows.
+        since_s -= back_s
+    else:
+        # A program writes its output at the end of its work, and no step of the build works for a minute.
+        since_s = max(since_s, max(written.values()) - _LONGEST_STEP_S)
     for path, at_s in written.items():
         if at_s >= since_s and not path.is_symlink():
             path.unlink()
+
+
+def _set_back_s(mark: Path) -> float:
+    """By how many seconds the host's clock was set back since a mark was made, if by more than it is set anyway."""
+    try:
+        booted_s = float(mark.read_text())
+    except ValueError:
+        return 0.0
+    # When the host booted, by its clock: a later boot only makes that later.
+    back_s = booted_s - (time.time() - uptime_s())
+    return back_s if back_s > _DRIFT_S else 0.0
 
 
 def _usable(tree: Path) -> bool:

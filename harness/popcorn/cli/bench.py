@@ -41,7 +41,7 @@ def boot(name: str, machine: str, policy: str, repeat: int, series: tuple[str, .
     WALL is from the order to boot until every userspace was ready, CPU what QEMU
     took from the host until then. Compare only within one call.
     """
-    from popcorn import hostpackages
+    from popcorn.cli.host import require_host
     from popcorn.config import load_machine
     from popcorn.machine import registry
     from popcorn.report.page import write_report
@@ -49,7 +49,7 @@ def boot(name: str, machine: str, policy: str, repeat: int, series: tuple[str, .
 
     registry.require_free(name)
     described = load_machine(machine)
-    hostpackages.ensure("up")
+    require_host("up")
     boots = list(measure_boots(described, policy, repeat, name=name, accel=accel, series=list(dict.fromkeys(series))))
     last = [one for one in boots if one.policy == policy][-1]
     record_comparison(last.run_dir, boots, policy)

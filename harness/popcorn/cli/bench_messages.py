@@ -22,7 +22,8 @@ def messages(name: str, repeat: int, series: str, accel: Any, as_json: bool) -> 
     median of all rounds (least-most). Compare only within one call. What else the
     host does is felt: where it cannot be left alone, call this by `chrt --rr 1`.
     """
-    from popcorn import hostpackages, progress
+    from popcorn import progress
+    from popcorn.cli.host import require_host
     from popcorn.config import load_machine
     from popcorn.machine import registry
     from popcorn.machine.assemble import kernel_files
@@ -33,7 +34,7 @@ def messages(name: str, repeat: int, series: str, accel: Any, as_json: bool) -> 
 
     registry.require_free(name)
     plan = make_plan(load_machine(msgbench.MACHINE), msgbench.POLICY)
-    hostpackages.ensure("up")
+    require_host("up")
     kernel, files = kernel_files(plan, series=series)
     found: list[Measurement] = []
     with recorded_run(plan, kernel, files, name=name, purpose="bench messages", accel=accel) as run:

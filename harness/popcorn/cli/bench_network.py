@@ -24,14 +24,15 @@ def network(name: str, repeat: int, seconds: int, series: str, accel: Any, as_js
     only within one call. What else the host does is felt: where it cannot be left
     alone, call this by `chrt --rr 1`.
     """
-    from popcorn import hostpackages, progress
+    from popcorn import progress
+    from popcorn.cli.host import require_host
     from popcorn.machine import registry
     from popcorn.report.page import write_report
     from popcorn.run import netbench
 
     for needed in netbench.machine_names(name):
         registry.require_free(needed)
-    hostpackages.ensure("up")
+    require_host("up")
     found: list[Measurement] = []
     with netbench.network_paths(name, series=series, accel=accel) as (run, paths):
         with progress.step(f"measuring the network, {repeat} rounds") as step:

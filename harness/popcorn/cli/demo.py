@@ -32,7 +32,7 @@ def demo(name: str, machine: str, policy: str, benchmark: str, size: str, series
     BOOT is from the start of a kernel's CPU to its userspace; kernels boot side by
     side and wait for the host. CPU is what the host spent on it until all were up.
     """
-    from popcorn import hostpackages
+    from popcorn.cli.host import require_host
     from popcorn.config import load_machine
     from popcorn.errors import CheckFailed
     from popcorn.machine import registry
@@ -40,7 +40,7 @@ def demo(name: str, machine: str, policy: str, benchmark: str, size: str, series
 
     registry.require_free(name)
     plan = make_plan(load_machine(machine), policy)
-    hostpackages.ensure("demo")
+    require_host("demo")
     from popcorn.machine.assemble import kernel_files
     from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
     from popcorn.report.page import write_report

@@ -81,7 +81,8 @@ def _diagnosed(folder: Path) -> MachineDiagnosis:
                     ask(record, "status")
                 except MachineLostError:
                     break
-                found = diagnose_run(folder, live=True, region=machine.region() if record.region_size else None)
+                region = machine.region() if record.region_size else None
+                found = diagnose_run(folder, now_s=record.clock.now(), region=region)
                 return replace(found, kernels=tuple(_with_place(kernel, machine) for kernel in found.kernels))
     return diagnose_run(folder)
 

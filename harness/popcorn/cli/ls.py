@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -28,7 +27,6 @@ def ls(as_json: bool) -> None:
         rows = [{key: value for key, value in asdict(record).items() if key not in hidden} for record in records]
         click.echo(json.dumps(rows, indent=2))
         return
-    now = time.time()
     print_table(
         ["NAME", "STATUS", "MACHINE", "POLICY", "KERNELS", "ACCEL", "AGE", "QEMU", "NOTE"],
         [
@@ -39,7 +37,7 @@ def ls(as_json: bool) -> None:
                 record.policy,
                 str(len(record.kernels)),
                 record.accel,
-                f"{now - record.started:.0f} s" if record.started and record.status != "dead" else "",
+                f"{record.clock.now() - record.started:.0f} s" if record.started and record.status != "dead" else "",
                 str(record.qemu_pid) if record.status != "dead" else "",
                 record.reason or _note(record),
             ]

@@ -136,6 +136,8 @@ def _ending_orderly() -> Iterator[None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # What everybody could write to would be run later on: the cache holds programs.
+    os.umask(os.umask(0o077) | 0o002)
     debug = "--debug" in arguments[:1]
     try:
         with _ending_orderly():

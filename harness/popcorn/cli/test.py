@@ -13,8 +13,10 @@ import click
 import psutil
 
 from popcorn import dirs, hostpackages, junit
+from popcorn.build.store import locked
 from popcorn.cli.build import build
 from popcorn.errors import PopcornError, UserError
+from popcorn.files import sha256_bytes
 from popcorn.process import Completed, kill_tree, run
 from popcorn.progress import note
 
@@ -43,10 +45,12 @@ def test(arguments: tuple[str, ...]) -> None:
         hostpackages.ensure("test unit")
     reports = root / "build" / "junit"
     reports.mkdir(parents=True, exist_ok=True)
-    for suite in suites:
-        (reports / f"{suite}.xml").unlink(missing_ok=True)
-    failed = _run(root, reports, suites, pytest_arguments)
-    totals = junit.total(reports / f"{suite}.xml" for suite in suites)
+    # Reports, logs and tox's own files have one name each in a checkout.
+    with locked(f"test-{sha256_bytes(str(root).encode())[:16]}", f"another `popcorn test` in {root}"):
+        for suite in suites:
+            (reports / f"{suite}.xml").unlink(missing_ok=True)
+        failed = _run(root, reports, suites, pytest_arguments)
+        totals = junit.total(reports / f"{suite}.xml" for suite in suites)
     failed = bool(failed or totals.failed or totals.errors)
     if failed:
         click.echo(f"not all tests passed; the output above says why, and the reports are in {reports}")

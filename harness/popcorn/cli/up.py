@@ -81,7 +81,7 @@ def up(
     options that say what to boot need not be given then, and are checked if
     they are.
     """
-    from popcorn import hostpackages
+    from popcorn.cli.host import require_host
     from popcorn.machine import registry
     from popcorn.machine.arrival import DEFAULT_STALL_S
     from popcorn.machine.boot import up as boot
@@ -99,7 +99,7 @@ def up(
         )
     says_plan, says_kernels = snapshot is None or _typed(_PLAN_OPTIONS), snapshot is None or _typed(_KERNEL_OPTIONS)
     plan = chosen_plan(**options) if says_plan else None
-    hostpackages.ensure("up")
+    require_host("up")
     from popcorn.machine.limits import require_room_to_record, warn_of_scarce_memory
     from popcorn.snapshot import bringup, inputs
 

@@ -13,7 +13,8 @@ from popcorn.errors import UserError
 KIB, MIB, GIB, TIB = 1 << 10, 1 << 20, 1 << 30, 1 << 40
 
 _UNITS = {"": 1, "B": 1, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB, "K": KIB, "M": MIB, "G": GIB, "T": TIB}
-_SIZE = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)\s*([A-Za-z]*)")
+# No amount of bytes has more digits, and int() refuses what is much longer.
+_SIZE = re.compile(r"(0[xX][0-9a-fA-F]{1,20}|[0-9]{1,20})\s*([A-Za-z]*)")
 
 
 def parse_size(text: str) -> int:
@@ -25,7 +26,7 @@ def parse_size(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if match is None or match[2] not in _UNITS:
         raise UserError(
-            f"{text!r} is no amount of memory", hint="write a number and KiB, MiB, GiB or TiB, e.g. 512MiB or 8GiB"
+            f"{text[:40]!r} is no amount of memory", hint="write a number and KiB, MiB, GiB or TiB, e.g. 512MiB or 8GiB"
         )
     return int(match[1], 0 if match[1][:2] in ("0x", "0X") else 10) * _UNITS[match[2]]
 

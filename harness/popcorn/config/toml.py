@@ -41,7 +41,7 @@ def parse_toml(text: str, model: type[M], name: str) -> M:
     """The model that a TOML text describes; ``name`` is what errors call the text."""
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # beside TOML's own errors: numbers and nesting without end
         match = re.search(r"(.*) \(at line (\d+), column (\d+)\)", str(error))
         place = f"{name}:{match[2]}:{match[3]}" if match else name
         raise UserError(

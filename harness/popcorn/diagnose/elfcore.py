@@ -115,7 +115,9 @@ def write_core(
     placed = segments(layout, windows, data_at)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        temporary.unlink(missing_ok=True)
+        # In a folder that others write to, what is there already may be theirs.
+        fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.ftruncate(fd, data_at + sum(size for _, size in windows))
             os.pwrite(fd, _header(placed, headers, len(notes)) + notes, 0)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,11 +37,11 @@ class MachineDiagnosis:
         return [kernel for kernel in self.kernels if not kernel.in_order]
 
 
-def diagnose_run(run_dir: Path, *, live: bool = False, region: Region | None = None) -> MachineDiagnosis:
+def diagnose_run(run_dir: Path, *, now_s: float | None = None, region: Region | None = None) -> MachineDiagnosis:
     """Diagnose all kernels of a run.
 
     Args:
-        live: whether its machine is up.
+        now_s: what the machine's clock says, if it is up.
         region: the shared region, if the machine is up; it is newer than what was recorded.
 
     Raises:
@@ -52,7 +51,7 @@ def diagnose_run(run_dir: Path, *, live: bool = False, region: Region | None = N
     events = recorded_events(run_dir)
     primary = plan.primary.id
     lives = facts_of(events, [partition.id for partition in plan.partitions], primary)
-    end = end_of(events, live=live)
+    end = end_of(events, live=now_s is not None)
     if not (run_dir / _HEADER).is_file():
         # A kernel without Popcorn says nothing of itself.
         lives[primary] = [replace(lives[primary][-1], state="running", stage="user")]
@@ -69,10 +68,10 @@ def diagnose_run(run_dir: Path, *, live: bool = False, region: Region | None = N
         # One that failed before the latest life began is history.
         if failure and of and line.time_s >= of[-1].loaded_at_s:
             of[-1] = replace(of[-1], launch_failure=failure[2].strip())
-    now_s = time.time() if live else _end_s(end, events)
+    until_s = _end_s(end, events) if now_s is None else now_s
     return MachineDiagnosis(
         run_dir=run_dir,
-        kernels=tuple(diagnose(lives[id], consoles[id], end, now_s) for id in sorted(lives)),
+        kernels=tuple(diagnose(lives[id], consoles[id], end, until_s) for id in sorted(lives)),
         infrastructure=_infrastructure(run_dir, end),
     )
 

@@ -122,19 +122,24 @@ class Primary(Ssh):
             else:
                 return client
 
-    def broken(self, error: Exception) -> PopcornError:
+    def lost(self) -> MachineLostError | None:
+        """Why the machine is gone, if that is why a connection broke just now."""
         # A machine that ends breaks its connections before its supervisor has written down why.
         deadline = time.monotonic() + _EPITAPH_S
         while registry.is_live(self._record.name) and time.monotonic() < deadline:
             time.sleep(_RETRY_S)
         record = registry.read_record(self._record.name) or self._record
-        if record.status == "dead" or not registry.is_live(record.name):
-            return MachineLostError(
-                f"the machine {record.name!r} is gone: {record.reason or 'it was ended'}",
-                hint=f"what it said last: `popcorn log --name {record.name}`",
-            )
-        return UnreachedError(
-            f"the primary of machine {record.name!r} does not answer on 127.0.0.1:{record.ssh_port}: "
+        if record.status != "dead" and registry.is_live(record.name):
+            return None
+        return MachineLostError(
+            f"the machine {record.name!r} is gone: {record.reason or 'it was ended'}",
+            hint=f"what it said last: `popcorn log --name {record.name}` ({record.run_dir})",
+        )
+
+    def broken(self, error: Exception) -> PopcornError:
+        name = self._record.name
+        return self.lost() or UnreachedError(
+            f"the primary of machine {name!r} does not answer on 127.0.0.1:{self._record.ssh_port}: "
             f"{error or type(error).__name__}",
-            hint=f"`popcorn ps --name {record.name}` and `popcorn log 0 --name {record.name}` tell how it is",
+            hint=f"`popcorn ps --name {name}` and `popcorn log 0 --name {name}` tell how it is",
         )

@@ -110,13 +110,12 @@ class Secondary(Ssh):
             )
 
     def broken(self, error: Exception) -> PopcornError:
-        if not registry.is_live(self._machine_name):
-            return self._primary.broken(error)
-        try:
-            self._require_running()
-        except PopcornError as ended:
-            return ended
-        return GuestError(
+        if registry.is_live(self._machine_name):
+            try:
+                self._require_running()
+            except PopcornError as ended:
+                return ended
+        return self._primary.lost() or GuestError(
             f"the connection to kernel {self._id} broke: {_cause(error)}",
             hint=f"`popcorn ps --name {self._machine_name}` and `popcorn log {self._id} --name {self._machine_name}` "
             "tell how it is",

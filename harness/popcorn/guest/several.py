@@ -8,6 +8,7 @@ complete, as one frame: ``ID STATUS STDOUT_BYTES STDERR_BYTES\\n`` and then the 
 from __future__ import annotations
 
 import queue
+import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ RunScript = Callable[[Sequence[str], Callable[[str, bytes], None]], Finished]
 UNREACHED = 125
 TIMED_OUT = 124
 _HEAD_LIMIT_BYTES = 200
+_HEAD = re.compile(rb"([0-9]{1,9}) ([0-9]{1,9}) ([0-9]{1,15}) ([0-9]{1,15})")
 
 # Only the loop at the end writes answers, so that none gets into another: the others tell it by
 # one short line, which a pipe does not tear. The command comes as words quoted for eval; in the
@@ -87,7 +89,10 @@ class FrameParser:
                 if len(head) > _HEAD_LIMIT_BYTES:
                     raise ValueError(f"expected the head of an answer, found {head[:40]!r}")
                 return
-            id, status, out, err = (int(field) for field in head.split())
+            numbers = _HEAD.fullmatch(head)
+            if numbers is None:
+                raise ValueError(f"expected the head of an answer, found {head[:40]!r}")
+            id, status, out, err = map(int, numbers.groups())
             if len(body) < out + err:
                 return
             self._rest = body[out + err :]

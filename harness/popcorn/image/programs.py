@@ -41,9 +41,9 @@ def npb_program() -> Path:
     return _with_musl("npb", source_root() / "testsuites" / "npb", _FAST)
 
 
-def suite_program(name: str) -> Path:
-    """A static program that suites copy into kernels: the C files in `testsuites/NAME/`; errors as `guest_program`."""
-    return _with_musl(name, source_root() / "testsuites" / name, _SMALL)
+def suite_program(name: str, include: Path | None = None) -> Path:
+    """A static program that suites copy into kernels: the C files in `testsuites/NAME/`; else as `guest_program`."""
+    return _with_musl(name, source_root() / "testsuites" / name, _SMALL, include)
 
 
 def _with_musl(name: str, folder: Path, optimized: list[str], include: Path | None = None) -> Path:

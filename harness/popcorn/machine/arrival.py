@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popcorn import cpulist, progress
-from popcorn.errors import GuestError, HostError
+from popcorn.errors import DiskFullError, GuestError, HostError, NoRoomError
 from popcorn.files import write_atomic
 from popcorn.machine.control import ask
 from popcorn.machine.layout import NotFormattedError, Region, Slot, unknown_slot
@@ -191,7 +191,10 @@ def _slots(region: Region, ids: Sequence[int]) -> list[Slot]:
 
 def _require_recorder(machine: Machine, trouble: str) -> None:
     if trouble:
-        require_room_to_record(machine.run_dir)
+        try:
+            require_room_to_record(machine.run_dir)
+        except NoRoomError as error:
+            raise DiskFullError(error.message, hint=error.hint) from error
         raise HostError(
             f"the machine {machine.name!r} is not recorded: {trouble}",
             hint=f"its supervisor's log is {machine.run_dir / 'supervisor.log'}",

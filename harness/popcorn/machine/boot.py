@@ -69,7 +69,7 @@ def up(
         when_up: called when all kernels are up, before the machine is kept.
 
     Raises:
-        UserError: the name is taken, a file is missing, the disk is full, or QEMU cannot be told this.
+        UserError: the name is taken, a file is missing, there is too little room, or QEMU cannot be told this.
         HostError: QEMU is missing, too old or refused to start.
         GuestError: a kernel got stuck or died.
         MachineLostError: QEMU ended.

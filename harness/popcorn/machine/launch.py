@@ -74,12 +74,12 @@ def launch(
     try:
         folder = run_dir.absolute() if run_dir is not None else new_run_dir(name)
         ours = folder if run_dir is None or not folder.exists() else None
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with full_disk_named(folder, "recording a run", variable="POPCORN_RUNS"):
             origin.fill(folder)
         initrd = None
         if origin.write_initrd is not None:
-            initrd = claim.directory / "initrd"
+            initrd = claim.directory / registry.INITRD
             with full_disk_named(claim.directory, "writing the initrd", variable="XDG_RUNTIME_DIR"):
                 origin.write_initrd(initrd)
         spec = machine_spec(
@@ -162,7 +162,7 @@ def new_run_dir(name: str) -> Path:
     for attempt in range(100):
         path = runs_dir() / (f"{stamp}-{name}" + (f"-{attempt}" if attempt else ""))
         try:
-            path.mkdir(parents=True)
+            path.mkdir(mode=0o700, parents=True)
         except FileExistsError:
             continue
         return path
@@ -173,7 +173,7 @@ def _spawn_supervisor(order: Launch, claim: registry.Claim) -> socket.socket:
     launch_file = claim.directory / "launch.json"
     launch_file.write_text(order.to_json(), encoding="utf-8")
     ours, theirs = socket.socketpair()
-    with theirs, (Path(order.record.run_dir) / "supervisor.log").open("ab") as log:
+    with theirs, open(Path(order.record.run_dir, "supervisor.log"), "ab", opener=_private) as log:
         subprocess.Popen(
             [
                 sys.executable,
@@ -193,6 +193,10 @@ def _spawn_supervisor(order: Launch, claim: registry.Claim) -> socket.socket:
             start_new_session=True,
         )
     return ours
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def _supervisor_environment(ours: Mapping[str, str]) -> dict[str, str]:
@@ -227,7 +231,7 @@ def _started(record: registry.Record, lifeline: socket.socket) -> registry.Recor
         registry.forget(record.name)
         raise HostError(
             f"QEMU did not start: {message['reason']}",
-            hint=f"see qemu.log and supervisor.log in {record.run_dir}",
+            hint="; ".join(filter(None, [message.get("hint"), f"see qemu.log and supervisor.log in {record.run_dir}"])),
         )
     return registry.find(record.name)
 

@@ -85,6 +85,6 @@ def require_room_to_record(run_dir: Path | None = None) -> None:
         run_dir: where to record, if not among the other runs.
 
     Raises:
-        DiskFullError: a machine's consoles and results would not fit there.
+        NoRoomError: a machine's consoles and results would not fit there.
     """
     need_free_space(run_dir or runs_dir(), _RUN_BYTES, "recording a run", variable="POPCORN_RUNS")

@@ -330,11 +330,14 @@ def recorded_logs(run_dir: Path) -> list[str]:
 def recorded_events(run_dir: Path) -> list[dict[str, object]]:
     """The run's events; see `recorder`."""
     try:
-        lines = (run_dir / "events.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = (run_dir / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
     events = []
     for line in lines:
         with contextlib.suppress(ValueError):
-            events.append(json.loads(line))
+            event = json.loads(line)
+            # A recorder that was killed left half a line, which may be something else as a whole.
+            if isinstance(event, dict) and isinstance(event.get("t"), float | int) and "event" in event:
+                events.append(event)
     return events

@@ -50,7 +50,10 @@ def create_node_memory(node: int, size: int) -> NodeMemory:
         os.ftruncate(fd, size)
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     except OSError as error:
-        raise HostError(f"cannot make {size:#x} bytes of memory for node {node}: {error.strerror}") from error
+        raise HostError(
+            f"cannot make {size >> 20} MiB of memory for node {node} of the machine: {error.strerror}",
+            hint="limits of files hold for it as well (`ulimit -f`, `ulimit -n`); else the host has too little memory",
+        ) from error
     return NodeMemory(fd, size)
 
 

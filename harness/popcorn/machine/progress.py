@@ -118,7 +118,11 @@ class Progress:
         self._signs: dict[int, int] = {}
 
     def look(self, slots: Iterable[Slot], now_s: float) -> list[tuple[int, Health, Still]]:
-        """Take note of what the slots say; returns whose health has changed."""
+        """Take note of what the slots say; returns whose health has changed.
+
+        Args:
+            now_s: by a clock that nobody sets, and that stands still while the host sleeps.
+        """
         if now_s - self._looked_at_s < _LOOK_S:
             return []
         self._looked_at_s = now_s

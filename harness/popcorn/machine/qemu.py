@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from popcorn import cpulist
 from popcorn.errors import HostError, UserError
-from popcorn.process import require_program, run
+from popcorn.process import run
 
 PROGRAM = "qemu-system-x86_64"
 OLDEST_VERSION = (7, 2)
@@ -168,7 +169,13 @@ def host_version() -> tuple[int, int]:
     from popcorn.dirs import cache_dir
     from popcorn.files import write_atomic
 
-    program = Path(require_program(PROGRAM))
+    found = shutil.which(PROGRAM)
+    if found is None:
+        raise HostError(
+            f"{PROGRAM} is not on this host (searched PATH)",
+            hint="install Debian's package qemu-system-x86; `popcorn doctor` tells what else is missing",
+        )
+    program = Path(found)
     status = program.stat()
     identity = f"{program} {status.st_size} {status.st_mtime_ns} "
     remembered = cache_dir() / "qemu-version"

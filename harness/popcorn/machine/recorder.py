@@ -30,7 +30,7 @@ _SERIAL_CHUNK_BYTES = 1 << 20
 
 @dataclass
 class Seen:
-    """When (host's Unix time) a kernel was last seen to change."""
+    """When (Unix time, by the run's clock) a kernel was last seen to change."""
 
     state_at: float = 0.0
     stage_at: float = 0.0
@@ -100,7 +100,8 @@ class Recorder:
         """
         Args:
             region: the shared region, formatted or not; None records the serial port alone.
-            begin: when QEMU was started, in Unix time; events tell the seconds since.
+            clock: the run's; it must not jump when somebody sets the host's.
+            begin: when QEMU was started, by that clock; events tell the seconds since.
         """
         self.region = region
         self.seen: dict[int, Seen] = {}

@@ -13,10 +13,13 @@ import json
 import os
 import re
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from popcorn.clock import RunClock
 from popcorn.dirs import runs_dir, runtime_dir
 from popcorn.errors import HostError, MachineLostError, UserError
 from popcorn.files import write_atomic
@@ -24,16 +27,18 @@ from popcorn.files import write_atomic
 DEFAULT_NAME = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _RECORD = "record.json"
+INITRD = "initrd"
 _FOUR_GIB = 1 << 32
 # sizeof(struct sockaddr_un.sun_path), unix(7).
 _SOCKET_PATH_LIMIT = 107
+_GLANCE_S = 0.2
 
 Status = Literal["starting", "up", "dead"]
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a machine. Times are Unix time, addresses physical, sizes in bytes."""
+    """What is known of a machine. Times are Unix time (by `clock`), addresses physical, sizes in bytes."""
 
     name: str
     status: Status
@@ -42,6 +47,8 @@ class Record:
     qemu_pid: int = 0
     ssh_port: int = 0
     started: float = 0.0
+    started_uptime: float = 0.0
+    """The host's uptime (seconds) at ``started``: together they are the machine's clock."""
     ended: float = 0.0
     reason: str = ""
     tied: bool = False
@@ -67,6 +74,11 @@ class Record:
     @property
     def directory(self) -> Path:
         return machines_dir() / self.name
+
+    @property
+    def clock(self) -> RunClock:
+        """What the times of its run go by."""
+        return RunClock(self.started, self.started_uptime)
 
 
 def machines_dir() -> Path:
@@ -130,14 +142,35 @@ def claim(name: str) -> Claim:
     check_name(name)
     directory = _directory(name)
     lock = os.open(_lock_path(name), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise _taken(name) from None
+    deadline = time.monotonic() + _GLANCE_S
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            # Who only looks whether a machine is up holds it for a moment, too.
+            if time.monotonic() > deadline:
+                os.close(lock)
+                raise _taken(name) from None
+            time.sleep(_GLANCE_S / 20)
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(mode=0o700)
+    _sweep()
     return Claim(name, lock, directory)
+
+
+def _sweep() -> None:
+    """Remove what commands and supervisors left that were killed: an initrd is large, and may lie in memory."""
+    for directory in machines_dir().iterdir():
+        if not directory.is_dir() or is_live(directory.name):
+            continue
+        if (directory / _RECORD).exists():
+            (directory / INITRD).unlink(missing_ok=True)
+            continue
+        with suppress(OSError), open(_lock_path(directory.name), "r+b") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not (directory / _RECORD).exists():
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def _taken(name: str) -> UserError:

@@ -34,7 +34,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from popcorn.clock import RunClock
 from popcorn.errors import HostError, PopcornError
+from popcorn.machine import starved
 from popcorn.machine.lastwords import REGION_DUMP, save_memory, save_range
 from popcorn.machine.memory import GuestMemory, NodeMemory, create_node_memory
 from popcorn.machine.registry import Record, discard, write_record
@@ -90,11 +92,14 @@ def main(arguments: list[str]) -> int:
     """Run one machine. Arguments: the launch file, the descriptor of the lock, that of the lifeline."""
     launch = Launch.from_json(Path(arguments[0]).read_text(encoding="utf-8"))
     lifeline = int(arguments[2])
+    # What kernels print and hold, and the sockets to QEMU, are for this user alone.
+    os.umask(0o077)
     try:
         nodes = _open_memory(launch.node_bytes)
         qemu = _start_qemu(launch, nodes)
     except (PopcornError, OSError) as error:
-        _tell(lifeline, {"event": "failed", "reason": str(error)})
+        hint = error.hint if isinstance(error, PopcornError) else ""
+        _tell(lifeline, {"event": "failed", "reason": str(error), "hint": hint})
         discard(launch.record.name)
         return 3
     # Only now what takes time to import: QEMU is already on its way.
@@ -152,12 +157,15 @@ class _Supervisor:
         self.wanted_down = ""
         self.shutdown_cause = ""
         self.trouble = ""
+        self.oom_kills_before = starved.oom_kills()
+        self.clock = RunClock.set()
         self.record = replace(
             launch.record,
             status="starting",
             supervisor_pid=os.getpid(),
             qemu_pid=qemu.pid,
-            started=time.time(),
+            started=self.clock.set_to_s,
+            started_uptime=self.clock.uptime_s,
             nodes=tuple((node.fd, node.size) for node in nodes),
         )
         self.run_dir = Path(self.record.run_dir)
@@ -303,7 +311,7 @@ class _Supervisor:
 
         if self.recorder is None or self.progress is None or self.qemu.poll() is not None:
             return
-        for id, health, still in self.progress.look(self.recorder.slots.values(), time.time()):
+        for id, health, still in self.progress.look(self.recorder.slots.values(), time.monotonic()):
             self.recorder.event("health", kernel=id, **told(health, still))
 
     def _open_recorder(self) -> None:
@@ -319,7 +327,7 @@ class _Supervisor:
                     self.record.region_start, self.record.region_size
                 )
                 region = Region(load_layout(Path(self.record.header)), mapping, self.record.region_start)
-            self.recorder = Recorder(region, self.run_dir, begin=self.record.started)
+            self.recorder = Recorder(region, self.run_dir, clock=self.clock.now, begin=self.record.started)
         except (PopcornError, OSError) as error:
             self.trouble = f"nothing is recorded: {error}"
             _complain(self.trouble)
@@ -362,7 +370,7 @@ class _Supervisor:
             return {"error": f"unknown wish {wish!r}"}
         self._poll()
         return {
-            "now": time.time(),
+            "now": self.clock.now(),
             "trouble": self.trouble,
             "times": self.recorder.times() if self.recorder is not None else {},
             "health": self.progress.health() if self.progress is not None else {},
@@ -385,18 +393,19 @@ class _Supervisor:
                 save_memory(self.nodes, self.run_dir)
             except OSError as error:
                 _complain(f"the memory could not be kept in {self.run_dir}: {error.strerror}")
-        _tell(self.lifeline, {"event": "failed", "reason": reason})
+        _tell(self.lifeline, {"event": "failed", "reason": reason, "hint": starved.remedy(reason)})
         if self.wanted_down:
             discard(self.record.name)
         else:
-            self.record = replace(self.record, status="dead", ended=time.time(), reason=reason)
+            self.record = replace(self.record, status="dead", ended=self.clock.now(), reason=reason)
             write_record(self.record)
 
     def _reason(self, status: int) -> str:
         import signal
 
         if status < 0:
-            return f"QEMU was killed by {signal.Signals(-status).name}"
+            why = starved.why_killed(-status, self.oom_kills_before)
+            return f"QEMU was killed by {signal.Signals(-status).name}{why}"
         if status > 0:
             text = (self.run_dir / QEMU_LOG).read_text(encoding="utf-8", errors="replace")
             said = first_error_line(text.splitlines())

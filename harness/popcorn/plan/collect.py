@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from pathlib import Path, PurePosixPath
 
 from popcorn.errors import GuestError
@@ -49,7 +48,10 @@ def unpack(text: str, into: Path) -> None:
 def _write(path: Path, content: str) -> None:
     try:
         data = base64.b64decode(content, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise GuestError(f"the guest's copy of {path.name} is damaged: {error}") from error
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except (IsADirectoryError, NotADirectoryError, FileExistsError, ValueError) as error:
+        raise GuestError(f"the guest named a file that cannot be beside the others: {path.name!r}") from error

@@ -59,7 +59,7 @@ def read_draft(text: str, where: str) -> Plan:
     """The plan in a JSON text, completed; see `Plan.from_json`."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: this is no JSON: {error}", hint="`popcorn plan --json` writes a plan") from error
     try:
         draft = PlanDraft.model_validate(_with_machine(document))

@@ -6,11 +6,11 @@ Several series of kernels can be measured by turns, so that they can be compared
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from popcorn.clock import uptime_s
 from popcorn.config.machine import Machine
 from popcorn.machine.assemble import kernel_files
 from popcorn.machine.boot import AccelChoice
@@ -70,10 +70,10 @@ def measure_boots(
         accel = "kvm" if usable else "tcg"
     for one, each in ((one, each) for one in order(policy, repeat) for each in series):
         kernel, boot_files = files[one, each]
-        ordered = time.time()
+        ordered_s = uptime_s()
         with recorded_run(plans[one], kernel, boot_files, name=name, purpose="bench boot", accel=accel) as run:
             of_all = {found.metric: found.value for found in run.boot if found.kernel is None}
-            begun = run.machine.record.started - ordered
+            begun = run.machine.record.started_uptime - ordered_s
             yield Boot(
                 one,
                 begun + (of_all["boot.wall"] or 0.0),

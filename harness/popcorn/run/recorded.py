@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from popcorn.build.artifacts import KernelArtifact
+from popcorn.clock import uptime_s
 from popcorn.machine.arrival import DEFAULT_STALL_S
 from popcorn.machine.boot import AccelChoice, BootFiles, start
 from popcorn.machine.machine import Machine
@@ -55,7 +56,7 @@ def recorded_run(
         with Results(machine.run_dir, purpose) as results:
             try:
                 await_kernels(machine, stall_s=stall_s)
-                boot = boot_measurements(machine, time.time() - machine.record.started)
+                boot = boot_measurements(machine, uptime_s() - machine.record.started_uptime)
                 results.add(*boot)
                 yield RecordedRun(machine, results, boot)
             finally:

@@ -68,10 +68,11 @@ def set_time_of_day(record: Record, memory: GuestMemory, *, tsc: int, wall_s: fl
             "the machine's kernels cannot be told the time of day: their popcorn.h lacks clock_seq",
             hint="build the kernels anew and boot the machine again",
         )
+    sequence_fd, sequence_at = place("clock_seq")
+    (sequence,) = _SEQUENCE.unpack(os.pread(sequence_fd, _SEQUENCE.size, sequence_at))
+    # The machine may run: 0 is no time to follow, so that nobody takes one word of this and one of the last.
+    os.pwrite(sequence_fd, _SEQUENCE.pack(0), sequence_at)
     for member, value in values.items():
         fd, offset = place(member)
         os.pwrite(fd, _WORD.pack(value), offset)
-    fd, offset = place("clock_seq")
-    (sequence,) = _SEQUENCE.unpack(os.pread(fd, _SEQUENCE.size, offset))
-    # Last: who sees it changed sees the others as well.
-    os.pwrite(fd, _SEQUENCE.pack((sequence + 1) & 0xFFFFFFFF), offset)
+    os.pwrite(sequence_fd, _SEQUENCE.pack(sequence % 0xFFFFFFFF + 1), sequence_at)

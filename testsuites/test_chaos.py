@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kill -9` at any time: no orphan, no half-written artifact is used, the next command works, what was recorded stays.
+
+Each stage is killed three times at times that a seed gives, twenty times with POPCORN_SLOW=1; by turns the process
+alone, and with all that share its process group, as a terminal's job is. `harness/tests/test_chaos.py` kills at each
+step of what needs no machine.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from command import POPCORN, await_no_qemu, machines, popcorn, qemus
+
+from popcorn.build import store
+from popcorn.config import load_machine
+from popcorn.dirs import cache_dir, source_root
+from popcorn.machine.assemble import kernel_files
+from popcorn.machine.machine import recorded_events
+from popcorn.machine.registry import last_run
+from popcorn.plan import make_plan
+from popcorn.run.results import read_results
+
+_SEED = 2014
+_KILLS = 20 if os.environ.get("POPCORN_SLOW") else 3
+_GONE_S = 8.0
+_COMMAND_S = 240.0
+# What boots fastest: a kernel on each of two CPUs.
+_POLICY = "0;4"
+_SMALL = ("--machine", "small", "--policy", _POLICY, "--accel", "tcg")
+_UP = ("up", *_SMALL)
+_DEMO = ("demo", *_SMALL)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When, as a share of the time that the command takes, and whom."""
+
+    share: float
+    group: bool
+
+    def __str__(self) -> str:
+        return f"{'group' if self.group else 'process'} at {self.share:.2f}"
+
+
+def kills(stage: str) -> list[Kill]:
+    """The kills of a stage: spread over its time, and the same ones everywhere."""
+    choose = random.Random(f"{_SEED} {stage}")
+    return [Kill((number + choose.random()) / _KILLS, number % 2 == 0) for number in range(_KILLS)]
+
+
+def killed(argv: Sequence[str], kill: Kill, whole_s: float, *, cwd: Path | None = None) -> bool:
+    """Run a command and kill it; whether it was still there to be killed.
+
+    Args:
+        whole_s: what it takes when it is let be.
+    """
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, process_group=0, cwd=cwd
+    ) as process:
+        try:
+            process.wait(timeout=kill.share * whole_s)
+        except subprocess.TimeoutExpired:
+            if kill.group:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        status = process.wait(timeout=_GONE_S)
+    return status == -signal.SIGKILL
+
+
+def _seconds(command: Callable[[], subprocess.CompletedProcess[str]]) -> float:
+    began = time.monotonic()
+    done = command()
+    assert done.returncode == 0, done.stderr
+    return time.monotonic() - began
+
+
+def ours(place: Path) -> list[str]:
+    """All processes that were started with the folders of a test, but for this one and the test's own watcher."""
+    runtime = str(place / "rt")
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ", "status"]):
+        environment, words = process.info["environ"] or {}, process.info["cmdline"] or []
+        mine = environment.get("XDG_RUNTIME_DIR") == runtime and process.info["status"] != psutil.STATUS_ZOMBIE
+        if mine and process.pid != os.getpid() and "read -r done" not in " ".join(words):
+            found.append(f"{process.pid}: {' '.join(words)[:150]}")
+    return found
+
+
+def await_none(place: Path, *, but: int = 0) -> None:
+    """Wait until nothing runs for a test, but for so many processes."""
+    deadline = time.monotonic() + _GONE_S
+    while len(left := ours(place)) > but:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+@contextmanager
+def _down_at_the_end() -> Iterator[None]:
+    try:
+        yield
+    finally:
+        popcorn("down", "--all")
+
+
+def _assert_store_is_whole() -> None:
+    for kind in (cache_dir() / "store").iterdir():
+        for entry in store.entries(kind.name):
+            store.check(entry)
+
+
+def test_build(private_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel_files(make_plan(load_machine("small"), _POLICY))
+    cache, whole = private_dirs / "cache", cache_dir()
+    # Everything but images and programs is there already.
+    (cache / "store").mkdir(parents=True)
+    for entry in [*whole.iterdir(), *(whole / "store").iterdir()]:
+        if entry.name not in ("store", "image", "program", "locks"):
+            (cache / entry.relative_to(whole)).symlink_to(entry)
+    monkeypatch.setenv("POPCORN_CACHE", str(cache))
+    build = [*POPCORN, "build", "images", "--rebuild"]
+    whole_s = _seconds(lambda: popcorn("build", "images", "--rebuild"))
+    before = {entry: store.load_manifest(entry).files for entry in store.entries("image")}
+    for kill in kills("build"):
+        killed(build, kill, whole_s)
+        await_none(private_dirs)
+        _assert_store_is_whole()
+        # A rebuild that is killed costs nobody the entry that was there.
+        assert {entry: store.load_manifest(entry).files for entry in store.entries("image")} == before, kill
+    assert popcorn("build", "images", "--rebuild").returncode == 0
+    assert [path for path in store.store_dir("image").iterdir() if path.name.endswith(".partial")] == []
+
+
+def test_commands_on_a_machine_and_boot(private_dirs: Path) -> None:
+    with _down_at_the_end():
+        whole_s = _seconds(lambda: popcorn(*_UP))
+        machine = len(ours(private_dirs))
+        command = ("exec", "all", "--", "sh", "-c", "echo begun; exec sleep 7654")
+        for kill in kills("exec"):
+            assert killed([*POPCORN, *command], kill, 4.0), f"{kill}: it had ended"
+            await_none(private_dirs, but=machine)
+        _await_no_sleepers()
+        assert [listed["status"] for listed in machines()] == ["up"]
+        assert popcorn("down").returncode == 0
+        for kill in kills("boot"):
+            assert killed([*POPCORN, *_UP], kill, whole_s * 0.9), f"{kill}: it had ended"
+            await_none(private_dirs)
+            await_no_qemu(private_dirs, 0)
+            assert all(listed["status"] == "dead" for listed in machines()), kill
+        assert popcorn(*_UP).returncode == 0
+        assert popcorn("exec", "all", "--", "true").returncode == 0
+        # What was killed left nothing in the runtime directory, which may be memory.
+        left = [path.name for path in (private_dirs / "rt" / "popcorn" / "machines").iterdir() if path.is_dir()]
+        assert left == ["default"]
+
+
+def _await_no_sleepers() -> None:
+    # A command ends with its connection: see popcorn-leash.
+    deadline = time.monotonic() + 30
+    while "sleep 7654" in (seen := popcorn("exec", "all", "--", "ps").stdout):
+        assert time.monotonic() < deadline, seen
+
+
+def test_suite(private_dirs: Path) -> None:
+    test = "testsuites/test_smoke.py::test_every_kernel_has_the_cpus_of_its_partition[6.12]"
+    argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", test]
+    with _down_at_the_end():
+        for kill in kills("suite"):
+            assert killed(argv, kill, 7.0, cwd=source_root()), f"{kill}: it had ended"
+            await_none(private_dirs)
+            assert all(listed["status"] == "dead" for listed in machines()), kill
+
+
+def test_report(private_dirs: Path) -> None:
+    """The whole of `demo`: boot, benchmark, results and report."""
+    with _down_at_the_end():
+        whole_s = _seconds(lambda: popcorn(*_DEMO, timeout_s=_COMMAND_S))
+        whole = _recorded()
+        for kill in kills("report"):
+            # The boot is killed elsewhere. Each of these begins after one that was killed.
+            late = Kill(0.5 + kill.share / 2, kill.group)
+            was_killed = killed([*POPCORN, *_DEMO], late, whole_s)
+            await_none(private_dirs)
+            found = _recorded()
+            assert set(found) <= set(whole)
+            assert len(found) == len(whole) or was_killed
+            run = last_run("demo")
+            assert recorded_events(run)[-1]["event"] == "ended"
+            if (run / "manifest.json").is_file():
+                assert popcorn("report", run.name).returncode == 0, kill
+            if (run / "report.html").is_file():
+                assert (run / "report.html").read_text().rstrip().endswith("</html>")
+
+
+def _recorded() -> list[tuple[str, int | None]]:
+    """What the last run measured; that it can be read is part of the test."""
+    return [(one.metric, one.kernel) for one in read_results(last_run("demo"))]
+
+
+def test_two_machines_at_once_do_not_collide(private_dirs: Path) -> None:
+    with _down_at_the_end():
+        both = [
+            subprocess.Popen(
+                [*POPCORN, *_UP, "--name", name], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for name in ("one", "other")
+        ]
+        said = [process.communicate(timeout=_COMMAND_S) for process in both]
+        assert [process.returncode for process in both] == [0, 0], said
+        assert {listed["name"] for listed in machines()} == {"one", "other"}
+        for name in ("one", "other"):
+            assert popcorn("exec", "--name", name, "all", "--", "true").returncode == 0
+        assert len(qemus(private_dirs)) == 2
+
+
+@pytest.mark.parametrize("stage", ["build", "boot", "exec", "suite", "report"])
+def test_kills_are_spread_and_the_same_everywhere(stage: str) -> None:
+    chosen = kills(stage)
+    assert chosen == kills(stage)
+    assert [int(kill.share * _KILLS) for kill in chosen] == list(range(_KILLS))
+    assert {kill.group for kill in chosen} == {False, True}
