@@ -105,7 +105,7 @@ def _begin(ready: Ready, accel: Any, as_json: bool) -> None:
     import sys
 
     from popcorn.experiment.record import begin_record
-    from popcorn.machine.boot import new_run_dir
+    from popcorn.machine.launch import new_run_dir
     from popcorn.machine.limits import require_room_to_record
     from popcorn.run.manifest import typed_words
 
