@@ -28,6 +28,7 @@ HEADER = Header(
     policy="per-core",
     kernels=(0, 4),
     node_bytes=(64 * PAGE_BYTES,),
+    beating=(0, 4),
     tsc=1 << 40,
     times={"0": {"heartbeat_at": 999.5}},
     seen_at=1000.0,

@@ -59,6 +59,8 @@ class Header:
     policy: str
     kernels: tuple[int, ...]
     node_bytes: tuple[int, ...]
+    beating: tuple[int, ...]
+    """The kernels whose hearts beat."""
     tsc: int
     """The machine's time stamp counter when it stood still."""
     times: Mapping[str, Mapping[str, float]]
@@ -79,7 +81,8 @@ class Header:
         """
         known = json.loads(text)
         known = {field.name: known[field.name] for field in fields(Header)}
-        return Header(**{**known, "kernels": tuple(known["kernels"]), "node_bytes": tuple(known["node_bytes"])})
+        lists = ("kernels", "node_bytes", "beating")
+        return Header(**{**known, **{name: tuple(known[name]) for name in lists}})
 
 
 class Writer:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from popcorn import cpulist, progress
-from popcorn.errors import GuestError, HostError, UserError
-from popcorn.machine.arrival import DEFAULT_STALL_S, StallJudge
+from popcorn import progress
+from popcorn.errors import HostError, UserError
+from popcorn.machine.arrival import DEFAULT_STALL_S
 from popcorn.machine.boot import abandon
 from popcorn.machine.control import ask, open_memory
 from popcorn.machine.launch import Origin, launch
@@ -21,6 +21,7 @@ from popcorn.machine.machine import PLAN_FILE, Machine
 from popcorn.machine.memory import NodeMemory
 from popcorn.machine.registry import Record
 from popcorn.plan.model import Plan
+from popcorn.snapshot.beats import await_beats, beats_of
 from popcorn.snapshot.clock import set_time_of_day
 from popcorn.snapshot.file import CorruptSnapshotError, Header, Reader
 from popcorn.snapshot.inputs import Inputs, Wanted, differences, of_machine, unwanted
@@ -31,7 +32,6 @@ from popcorn.snapshot.shelf import Kind, reading
 AUTOMATIC = "automatic"
 # Two clocks that differ by less are the same to people.
 _CLOCK_OFF_S = 0.02
-_LOOK_S = 0.02
 
 
 def restore(
@@ -155,42 +155,13 @@ def _go_on(machine: Machine, header: Header, state: bytes, stall_s: float) -> No
             trouble = ask(record, "follow", times=header.times, now=header.seen_at)["trouble"]
             if trouble:
                 raise HostError(f"the machine {machine.name!r} is not recorded: {trouble}")
-            beats = _beats(machine)
             guess = time.time()
             set_time_of_day(record, memory, tsc=header.tsc, wall_s=guess)
+            beats = beats_of(machine, header.beating)
             resumed = qmp.resume()
         if abs(resumed - guess) > _CLOCK_OFF_S:
-            beats = _beats(machine)
             set_time_of_day(record, memory, tsc=header.tsc, wall_s=resumed)
+            beats = beats_of(machine, header.beating)
     finally:
         memory.close()
-    _await_beats(machine, beats, stall_s)
-
-
-def _beats(machine: Machine) -> dict[int, int]:
-    """The heartbeats of the kernels that run, so far."""
-    return {slot.id: slot.heartbeat for slot in machine.region().slots() if slot.state == "running"}
-
-
-def _await_beats(machine: Machine, before: Mapping[int, int], stall_s: float) -> None:
-    """Wait until the heart of each kernel beat again: it lives, and has set its clock.
-
-    Raises:
-        GuestError: one does not.
-        MachineLostError: QEMU ended.
-    """
-    region = machine.region()
-    judge = StallJudge(stall_s, time.monotonic())
-    while True:
-        slots = [region.slot(id) for id in before]
-        pending = [slot.id for slot in slots if slot.heartbeat == before[slot.id] and not slot.ended]
-        if not pending:
-            return
-        if not machine.alive():
-            raise machine.lost()
-        if judge.stalled([slot.log_head for slot in slots], [slot.heartbeat for slot in slots], time.monotonic()):
-            raise GuestError(
-                f"kernels {cpulist.format(pending)} did not go on from the snapshot: no heartbeat for {stall_s:g} s",
-                hint=f"what was recorded is in {machine.run_dir}",
-            )
-        time.sleep(_LOOK_S)
+    await_beats(machine, beats, stall_s)

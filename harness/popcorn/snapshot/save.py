@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from popcorn.machine.control import Control, open_memory
 from popcorn.machine.launch import HEADER_FILE
 from popcorn.machine.machine import PLAN_FILE, Machine
 from popcorn.machine.memory import GuestMemory, NodeMemory
+from popcorn.snapshot.beats import await_beats, beating, beats_of
 from popcorn.snapshot.clock import frozen_tsc, set_time_of_day
 from popcorn.snapshot.file import Header, Writer
 from popcorn.snapshot.inputs import Inputs, of_machine
@@ -52,8 +53,10 @@ def save(machine: Machine, name: str, kind: Kind = "named", inputs: Inputs | Non
             return False
         with Control(machine.record) as control:
             answer = control.ask("pause")
-            tsc = None
+            tsc: int | None = None
+            alive: tuple[int, ...] = ()
             try:
+                alive = beating(machine, answer["health"])
                 state = take_state(machine)
                 beat = max(slot.heartbeat_tsc for slot in machine.region().slots())
                 tsc = frozen_tsc(state, at_least=beat, at_most=beat + khz * 1000 * _OLDEST_BEAT_S)
@@ -63,6 +66,7 @@ def save(machine: Machine, name: str, kind: Kind = "named", inputs: Inputs | Non
                     policy=machine.plan.policy,
                     kernels=machine.record.kernels,
                     node_bytes=tuple(size for _, size in machine.record.nodes),
+                    beating=alive,
                     tsc=tsc,
                     times=answer["times"],
                     seen_at=answer["now"],
@@ -75,7 +79,7 @@ def save(machine: Machine, name: str, kind: Kind = "named", inputs: Inputs | Non
             finally:
                 resumed = control.ask("resume")["resumed"]
                 if tsc is not None:
-                    _correct_clocks(machine, tsc, resumed)
+                    _correct_clocks(machine, tsc, resumed, alive)
     return True
 
 
@@ -96,12 +100,13 @@ def require_savable(machine: Machine) -> None:
     raise UserError(f"the machine {machine.name!r} cannot be saved: {why}")
 
 
-def _correct_clocks(machine: Machine, tsc: int, resumed: float) -> None:
+def _correct_clocks(machine: Machine, tsc: int, resumed: float, alive: Sequence[int]) -> None:
     memory = open_memory(machine.record, writable=True)
     try:
         set_time_of_day(machine.record, memory, tsc=tsc, wall_s=resumed)
     finally:
         memory.close()
+    await_beats(machine, beats_of(machine, alive))
 
 
 def _files(run_dir: Path) -> Iterator[tuple[str, bytes]]:
