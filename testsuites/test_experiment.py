@@ -60,8 +60,6 @@ def test_a_tiny_experiment_is_run_and_reported(description: Path, private_dirs: 
         assert values["time"] > 0
         assert values["count.context_switches"] > 0
         assert values["count.page_faults"] > 0
-        # Only where kernels have others to send messages to is there anything to count.
-        assert ("count.messages" in values) == (row.system == "popcorn")
         assert (run_dir / row.manifest).is_file()
         assert b'"verified": true' in (run_dir / row.raw).read_bytes()
     page = Path(told["report"]).read_text(encoding="utf-8")

@@ -31,9 +31,6 @@ LOC:        500        600   Local timer interrupts
 RES:          {res}          4   Rescheduling interrupts
 CAL:          2          0   Function call interrupts
 PLT:          7          0   Platform interrupts
-@@ /proc/vmstat
-pgfault {faults}
-pgmajfault 3
 @@ /proc/net/dev
 Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets
@@ -45,8 +42,9 @@ kernel reachable tx_msgs ipis_sent
 2 1 3 4
 inbox: 5
 """
-_BEFORE = {"intr": 100, "ctxt": 1000, "res": 1, "faults": 50, "sent": 10, "messages": 20}
-_AFTER = {"intr": 160, "ctxt": 1500, "res": 9, "faults": 350, "sent": 2010, "messages": 25}
+_COST = "12 (a shell) S 1 2 3 4 5 6 7 {} 9 2 11\n"
+_BEFORE = {"intr": 100, "ctxt": 1000, "res": 1, "sent": 10, "messages": 20}
+_AFTER = {"intr": 160, "ctxt": 1500, "res": 9, "sent": 2010, "messages": 25}
 
 
 class Local(FakeBooted):
@@ -85,7 +83,6 @@ def test_counters_are_read_from_what_the_kernel_tells() -> None:
     assert counters.look(_LOOK.format(**_BEFORE), "pcn0") == {
         "count.interrupts": 100,
         "count.context_switches": 1000,
-        "count.page_faults": 50,
         "count.ipis": 1 + 4 + 2 + 7,
         "count.messages": 23,
         "count.message_ipis": 6,
@@ -117,6 +114,8 @@ def test_a_process_is_started_for_each_core_and_all_that_they_said_is_told_apart
     ]
     counted = {one.metric: one.value or 0 for one in ended.counted}
     assert counted["count.context_switches"] > 0
+    # A process that is started faults for each of its pages.
+    assert counted["count.page_faults"] > 3 * 20
 
 
 def test_processes_of_several_kernels_wait_for_an_agreed_time(local: Callable[[int], Local]) -> None:
@@ -142,8 +141,9 @@ def test_kernels_that_cannot_be_started_together_are_told(
 
 def _answer(stdout: str, status: int = 0) -> Finished:
     text = (
-        f"@@@ late 0\n@@@ ran 60\n@@@ status 0 {status}\n@@@ stdout 0\n{stdout}\n@@@ stderr 0\n\n@@@ before\n"
-        f"{_LOOK.format(**_BEFORE)}@@@ after\n{_LOOK.format(**_AFTER)}@@@ end\n"
+        f"@@@ late 0\n@@@ ran 60\n@@@ status 0 {status}\n@@@ stdout 0\n{stdout}\n@@@ stderr 0\n\n"
+        f"@@@ cost\n{_COST.format(100)}{_COST.format(350)}"
+        f"@@@ before\n{_LOOK.format(**_BEFORE)}@@@ after\n{_LOOK.format(**_AFTER)}@@@ end\n"
     )
     return Finished(("sh",), 0, text.encode(), b"")
 
@@ -166,7 +166,7 @@ def test_the_time_of_copies_is_that_of_the_last_one() -> None:
     ended = read_answers({0: _answer(_npb(time_s=0.5)), 5: _answer(_npb(time_s=0.75))}, ["npb"], "pcn0")
     found = {one.metric: one.value for one in judge(ended, "is", "S", 1).measurements}
     assert (found["time"], found["time.first"], found["rate"]) == (0.75, 0.5, 18.0)
-    assert (found["count.messages"], found["wall"]) == (10, 0.6)
+    assert (found["count.messages"], found["count.page_faults"], found["wall"]) == (10, 500, 0.6)
 
 
 @pytest.mark.parametrize(

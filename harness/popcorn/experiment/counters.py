@@ -4,7 +4,7 @@
     count.interrupts        all interrupts (the first figure of ``intr`` in /proc/stat)
     count.ipis              interrupts from other CPUs: reschedule, function call, TLB shootdown, messages
     count.context_switches  ``ctxt`` in /proc/stat
-    count.page_faults       ``pgfault`` in /proc/vmstat
+    count.page_faults       of the workload's processes: ``cminflt`` and ``cmajflt`` of who waited for them, proc(5)
     count.messages          messages that a kernel sent to others, /proc/popcorn/messages
     count.message_ipis      IPIs that it sent to have them looked at, likewise
     count.switch_bytes      bytes that it sent over the interface to the other kernels, /proc/net/dev
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 
 from popcorn.run.results import Measurement
 
-FILES = ("/proc/stat", "/proc/interrupts", "/proc/vmstat", "/proc/net/dev", "/proc/popcorn/messages")
+FILES = ("/proc/stat", "/proc/interrupts", "/proc/net/dev", "/proc/popcorn/messages")
 FRAME = "@@ "
 """What a line begins with that names the file whose content follows."""
 
@@ -60,8 +60,6 @@ def look(text: str, switch: str | None) -> dict[str, int]:
     for name, metric in (("intr", "count.interrupts"), ("ctxt", "count.context_switches")):
         if name in stat:
             found[metric] = stat[name]
-    if "pgfault" in (vmstat := _first_values(files.get("/proc/vmstat", ""))):
-        found["count.page_faults"] = vmstat["pgfault"]
     if files.get("/proc/interrupts"):
         found["count.ipis"] = _ipis(files["/proc/interrupts"])
     for name, metric in (("tx_msgs", "count.messages"), ("ipis_sent", "count.message_ipis")):
@@ -70,6 +68,16 @@ def look(text: str, switch: str | None) -> dict[str, int]:
     if switch is not None and (sent := _sent_bytes(files.get("/proc/net/dev", ""), switch)) is not None:
         found["count.switch_bytes"] = sent
     return found
+
+
+def cost(stat: str) -> dict[str, int]:
+    """What the children that a process has waited for have cost, by metric.
+
+    Args:
+        stat: its line in /proc/PID/stat; the name in it may hold spaces.
+    """
+    fields = stat.rpartition(")")[2].split()
+    return {"count.page_faults": int(fields[8]) + int(fields[10])} if len(fields) > 10 else {}
 
 
 def differences(looks: Iterable[tuple[Mapping[str, int], Mapping[str, int]]]) -> list[Measurement]:

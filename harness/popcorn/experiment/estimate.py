@@ -93,7 +93,8 @@ def _of_mean(values: tuple[float, ...], mean: float, std: float) -> Interval | N
     stats, np = _libraries()
     if few:
         low, high = stats.t.interval(CONFIDENCE, len(values) - 1, loc=mean, scale=std / math.sqrt(len(values)))
-        return Interval(float(low), float(high), "t")
+        # A time or a rate is not negative, however little is known of it.
+        return Interval(max(float(low), 0.0) if min(values) >= 0 else float(low), float(high), "t")
     found = stats.bootstrap(
         (values,),
         np.mean,

@@ -164,7 +164,9 @@ def read_answers(answers: Mapping[int, Finished], argv: Sequence[str], switch: s
             )
             processes.append(Process(kernel, copy, finished))
             copy += 1
-        looks.append((counters.look(parts["before"][1], switch), counters.look(parts["after"][1], switch)))
+        before, after = (counters.look(parts[name][1], switch) for name in ("before", "after"))
+        cost_before, cost_after = map(counters.cost, parts["cost"][1].splitlines()[:2])
+        looks.append((before | cost_before, after | cost_after))
     whole = len(looks) == len(answers)
     counted = [*counters.differences(looks), Measurement("wall", ran / 100, "s")] if whole else []
     return Ended(tuple(processes), tuple(counted), b"".join(raw), late / 100)

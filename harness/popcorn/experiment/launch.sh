@@ -22,6 +22,8 @@ if [ "$start" -gt 0 ]; then
     fi
     while clock; [ "$now" -lt "$start" ]; do sleep 0.01; done
 fi
+# What children that were waited for have cost is in the shell's own line.
+read -r cost_before </proc/$$/stat
 clock
 begun=$now
 copy=0
@@ -36,6 +38,7 @@ for pid in $pids; do
 done
 clock
 ran=$((now - begun))
+read -r cost_after </proc/$$/stat
 after=$(look)
 echo "@@@ late $late"
 echo "@@@ ran $ran"
@@ -51,6 +54,9 @@ for status in $statuses; do
     rm -f /tmp/copy.$copy.out /tmp/copy.$copy.err
     copy=$((copy + 1))
 done
+echo "@@@ cost"
+echo "$cost_before"
+echo "$cost_after"
 echo "@@@ before"
 echo "$before"
 echo "@@@ after"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from contextlib import closing
@@ -170,8 +171,12 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     Raises:
         UserError: it cannot be read by this version.
     """
+    # A reader that may not write leaves the files of the write-ahead log behind, and where nothing can be written it
+    # cannot make them.
+    mode = "rw" if all(os.access(place, os.W_OK) for place in (path, path.parent)) else "ro&immutable=1"
     try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=_BUSY_S)
+        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S)
+        db.execute("PRAGMA query_only = ON")
     except sqlite3.Error as error:
         raise UserError(f"cannot read the results {path}: {error}") from error
     try:
