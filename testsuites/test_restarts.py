@@ -26,7 +26,8 @@ _DEADLINE_S = 60.0
 
 def _free_bytes(kernel: Kernel) -> int:
     """Memory that a kernel has, but for caches that it can drop."""
-    return int(fields(kernel.shell("sync; echo 3 >/proc/sys/vm/drop_caches; cat /proc/meminfo"))["MemFree"][0].split()[0]) << 10
+    told = fields(kernel.shell("sync; echo 3 >/proc/sys/vm/drop_caches; cat /proc/meminfo"))
+    return int(told["MemFree"][0].removesuffix(" kB")) << 10
 
 
 @pytest.mark.machine("small", policy="per-core", scratch=True, series=EVERY_SERIES)

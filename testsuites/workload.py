@@ -15,24 +15,23 @@ from popcorn.machine.machine import Machine
 
 _ROUNDS_S = 60.0
 _SUM = "de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31"
-# Each round computes the SHA-256 of 64 KiB of zeros and sends messages to the next of those that work. The pause leaves
-# a host with fewer CPUs than kernels the time to do something else.
+_ROUND, _WRONG = "work: round", "work: WRONG"
+# Each round computes the SHA-256 of 64 KiB of zeros and sends messages to the next of those that work, and is told of
+# where it is seen from outside, so that nobody has to ask. The pause leaves a host with fewer CPUs than kernels time.
 _WORK = f"""
-rm -f /tmp/work-*
 n=0
 while :; do
   case $(busybox head -c 65536 /dev/zero | busybox sha256sum) in
     {_SUM}*) ;;
-    *) echo wrong sum >>/tmp/work-wrong ;;
+    *) echo {_WRONG} sum >/dev/kmsg ;;
   esac
   case $(popcorn-msg stream $1 -n 50 -l 1000 2>&1) in
     *'"delivered": 50,'*) ;;
-    *) echo messages were lost >>/tmp/work-wrong ;;
+    *) echo {_WRONG} messages >/dev/kmsg ;;
   esac
   n=$((n + 1))
-  echo $n >/tmp/work-new
-  mv /tmp/work-new /tmp/work-rounds
-  usleep 300000
+  echo {_ROUND} $n >/dev/kmsg
+  usleep 500000
 done
 """
 
@@ -43,9 +42,12 @@ class Work:
     def __init__(self, machine: Machine, ids: Sequence[int]) -> None:
         self._machine = machine
         self.ids = tuple(ids)
+        self._before: dict[int, int] = {}
 
     def begin(self) -> None:
         """Start it in each; messages go round."""
+        # An earlier test may have had them work too.
+        self._before = {id: self._told(id) for id in self.ids}
         ring = " ".join(f"{id}:{next}" for id, next in zip(self.ids, (*self.ids[1:], self.ids[0]), strict=True))
         self._in_all(
             f"{OWN_ID}; for pair in {ring}; do [ ${{pair%:*}} = $id ] && next=${{pair#*:}}; done; "
@@ -53,13 +55,12 @@ class Work:
         )
 
     def end(self) -> None:
-        """End it, and leave nothing of it."""
-        self._in_all("kill $(cat /tmp/working); rm -f /tmp/work*")
+        """End it."""
+        self._in_all("kill $(cat /tmp/working); rm /tmp/working")
 
     def rounds(self) -> dict[int, int]:
-        """How many rounds each has done, all without an error."""
-        answers = self._in_all("cat /tmp/work-rounds 2>/dev/null || echo 0; cat /tmp/work-wrong 2>/dev/null || true")
-        return {id: int(text) for id, text in answers.items()}
+        """How many rounds each has told of, all without an error."""
+        return {id: self._told(id) - self._before.get(id, 0) for id in self.ids}
 
     def goes_on(self) -> None:
         """Wait until each has done two more rounds: one may have been nearly done before."""
@@ -68,6 +69,11 @@ class Work:
         while late := [id for id, done in self.rounds().items() if done < before[id] + 2]:
             assert time.monotonic() < deadline, f"kernels {late} do not go on with their work"
             time.sleep(0.1)
+
+    def _told(self, id: int) -> int:
+        lines = [entry.text for entry in self._machine.log(id) if "work: " in entry.text]
+        assert not [line for line in lines if _WRONG in line], f"kernel {id} worked wrongly"
+        return sum(_ROUND in line for line in lines)
 
     def _in_all(self, script: str) -> dict[int, str]:
         found = {}

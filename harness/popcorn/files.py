@@ -89,3 +89,8 @@ def tree_size_bytes(root: Path) -> int:
                 seen.add((status.st_dev, status.st_ino))
                 total += status.st_blocks * 512
     return total
+
+
+def private(path: str, flags: int) -> int:
+    """For `open(…, opener=private)`: a file that nobody else can read, whatever the umask."""
+    return os.open(path, flags, 0o600)

@@ -85,6 +85,8 @@ begin()
 up(plan, files, accel="tcg").close()
 """
 _GONE_S = 5.0
+# Until a program runs that was started beside others; not what is tested.
+_START_S = 60.0
 
 
 def _build(into: Path) -> None:
@@ -189,8 +191,8 @@ def _ours() -> list[str]:
     return found
 
 
-def _await(condition: Callable[[], bool], what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + _GONE_S
+def _await(condition: Callable[[], bool], what: Callable[[], object], within_s: float = _GONE_S) -> None:
+    deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, what()
         time.sleep(0.02)
@@ -209,7 +211,9 @@ def test_up_that_is_killed_leaves_neither_qemu_nor_supervisor(
     monkeypatch.setenv("FAKE_QEMU", "well")
     for step in some_of(steps_of(_UP, _end_all), f"up {group}"):
         killed = run_to(step, _UP, group=group)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        # How often it asks whether QEMU answers depends on the host: it may have been done before that step.
+        early = killed.returncode == 0 and int(killed.stdout.splitlines()[-1]) <= step
+        assert early or killed.returncode == -signal.SIGKILL, killed.stderr
         # Kept is what was said to be kept.
         if not any(record.status == "up" for record in registry.records()):
             _await(lambda: not _ours(), _ours)
@@ -233,7 +237,7 @@ def test_a_supervisor_that_is_killed_takes_its_qemu_along(
         stderr=subprocess.DEVNULL,
     ) as process:
         # As early as it can be seen, or some time after.
-        _await(lambda: any("popcorn.machine.supervisor" in one for one in _ours()), _ours)
+        _await(lambda: any("popcorn.machine.supervisor" in one for one in _ours()), _ours, _START_S)
         time.sleep(some_of(250, "supervisor")[kill] / 1000)
         for one in _ours():
             if "popcorn.machine.supervisor" in one:

@@ -18,6 +18,7 @@ from pathlib import Path
 from popcorn.build.disk import full_disk_named
 from popcorn.dirs import runs_dir
 from popcorn.errors import HostError
+from popcorn.files import private
 from popcorn.machine import qemu, registry
 from popcorn.machine.limits import require_room_to_record
 from popcorn.machine.machine import Machine
@@ -173,7 +174,7 @@ def _spawn_supervisor(order: Launch, claim: registry.Claim) -> socket.socket:
     launch_file = claim.directory / "launch.json"
     launch_file.write_text(order.to_json(), encoding="utf-8")
     ours, theirs = socket.socketpair()
-    with theirs, open(Path(order.record.run_dir, "supervisor.log"), "ab", opener=_private) as log:
+    with theirs, open(Path(order.record.run_dir, "supervisor.log"), "ab", opener=private) as log:
         subprocess.Popen(
             [
                 sys.executable,
@@ -193,10 +194,6 @@ def _spawn_supervisor(order: Launch, claim: registry.Claim) -> socket.socket:
             start_new_session=True,
         )
     return ours
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def _supervisor_environment(ours: Mapping[str, str]) -> dict[str, str]:

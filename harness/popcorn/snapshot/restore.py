@@ -13,6 +13,7 @@ import numpy as np
 
 from popcorn import progress
 from popcorn.errors import HostError, UserError
+from popcorn.files import private
 from popcorn.machine.arrival import DEFAULT_STALL_S
 from popcorn.machine.boot import abandon
 from popcorn.machine.control import ask, open_memory
@@ -121,8 +122,9 @@ def require_fitting(snapshot: str, header: Header, plan: Plan, wanted: Wanted | 
 def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     for file, content in files.items():
         path = folder / file
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        with open(path, "wb", opener=private) as out:
+            out.write(content)
 
 
 def _forget(folder: Path, files: Iterable[str], *, whole: bool) -> None:
