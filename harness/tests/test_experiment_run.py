@@ -200,6 +200,12 @@ def test_what_a_system_takes_without_work_is_no_work() -> None:
     assert not any(busy.idle(cpu_s=1.3 * now, now=now) for now in range(0, 600, 10))
 
 
+def test_time_in_which_nobody_looked_is_no_idle_time() -> None:
+    judge = IdleJudge(60.0, 0.0, 0.0)
+    judge.forget(500.0)
+    assert [judge.idle(cpu_s=0.0, now=now) for now in (550.0, 561.0)] == [False, True]
+
+
 def test_a_workload_that_waits_forever_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
 

@@ -21,6 +21,7 @@ _LOOK_S = 1.0
 _BUSY_SHARE = 0.02
 _IDLE_MARGIN = 1.5
 _GRACE_S = 60.0
+_STOPPED_S = 10.0
 
 
 @dataclass
@@ -32,6 +33,10 @@ class IdleJudge:
     since: float
     idle_share: float = 0.0
     """CPUs that it takes when it has nothing to do: its timers, and the emulator's."""
+
+    def forget(self, seconds: float) -> None:
+        """Leave time out in which nobody looked."""
+        self.since += seconds
 
     def idle(self, cpu_s: float, now: float) -> bool:
         """Whether it has worked less than a fiftieth of the time for as long as it may."""
@@ -79,8 +84,13 @@ def supervised(
     why = ""
     try:
         while thread.is_alive() and not why:
+            before = time.monotonic()
             thread.join(_LOOK_S)
             now = time.monotonic()
+            if now - before > _STOPPED_S:
+                # We were stopped, and perhaps the machines as well.
+                began += now - before
+                judge.forget(now - before)
             if judge.idle(booted.host_cpu_s(), now):
                 why = f"the system was idle for {stall_s:g} s"
             elif now - began > timeout_s + _GRACE_S:
