@@ -63,8 +63,8 @@ class Experiment(_Model):
     iterations: int = Field(ge=1)
     boots: int = Field(1, ge=1)
     """How often each system is booted; the iterations are divided among its boots."""
-    timeout: float = Field(600.0, gt=0)
-    """Seconds after which a trial hangs, however busy it is."""
+    timeout_s: float = Field(600.0, gt=0)
+    """A trial that takes longer hangs, however busy it is."""
     one_figure: bool = False
     """Whether all workloads stand in one figure, a line each."""
     workloads: tuple[dict[str, Any], ...] = Field(min_length=1)

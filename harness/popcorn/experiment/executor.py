@@ -126,7 +126,7 @@ class LocalExecutor:
             booted.kernels, trial.cores, together=workload.needs.together, least_kernels=workload.needs.kernels
         )
         begun, cpu_before = time.time(), booted.host_cpu_s()
-        outcome = supervised(workload, booted, shares, timeout_s=self.ready.experiment.timeout, idle_share=share)
+        outcome = supervised(workload, booted, shares, timeout_s=self.ready.experiment.timeout_s, idle_share=share)
         ended = time.time()
         if outcome.status == "ok":
             of_host = (
