@@ -39,7 +39,7 @@ _COMMAND_S = 240.0
 # What boots fastest: a kernel on each of two CPUs.
 _POLICY = "0;4"
 _SMALL = ("--machine", "small", "--policy", _POLICY, "--accel", "tcg")
-_UP = ("up", *_SMALL)
+_UP = ("up", *_SMALL, "--cold")
 _DEMO = ("demo", *_SMALL)
 
 

@@ -126,7 +126,7 @@ def test_a_machine_that_there_is_no_room_to_save_goes_on(
     try:
         up = popcorn(*_UP)
         assert up.returncode == 0, up.stderr
-        _refused(popcorn("snapshot", "state"), "saving the snapshot state ran out", place, "POPCORN_SNAPSHOTS")
+        _refused(popcorn("snapshot", "state"), "saving the snapshot state ran out", place, "POPCORN_SNAPSHOTS", 3)
         answer = popcorn("exec", "all", "--", "sh", "-c", "exit 0")
         assert answer.returncode == 0, answer.stderr
     finally:
@@ -164,5 +164,5 @@ def test_the_launcher_needs_room_for_its_environment(
     place = disk("1m")
     monkeypatch.setenv("POPCORN_CACHE", str(place))
     done = subprocess.run([source_root() / "popcorn", "doctor"], capture_output=True, text=True, check=False)
-    _refused(done, "making the Python environment needs 512 MiB free", place, "POPCORN_CACHE")
+    _refused(done, "making the Python environment needs 768 MiB free", place, "POPCORN_CACHE")
     assert _files(place) == ["lock"]

@@ -19,7 +19,7 @@ from popcorn.dirs import cache_dir
 from popcorn.machine.assemble import kernel_files
 from popcorn.plan import make_plan
 
-_UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg")
+_UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg", "--cold")
 _GONE_S = 8.0
 _ENDED_S = 30.0
 _OLD_QEMU = "#!/bin/sh\necho 'QEMU emulator version 6.1.0 (a stand-in)'\n"
