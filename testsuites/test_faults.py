@@ -42,8 +42,11 @@ class Fault:
     """Of its diagnosis; a regular expression."""
 
 
+_FAULT_FILE = "/proc/popcorn/fault"
+
+
 def _asked(fault: str) -> str:
-    return f"echo {fault} >/proc/popcorn/fault"
+    return f"echo {fault} >{_FAULT_FILE}"
 
 
 FAULTS = (
@@ -98,6 +101,17 @@ def _await_end(machine: Machine, ends: str) -> None:
         time.sleep(0.1)
 
 
+def _await_said(machine: Machine, words: str) -> None:
+    """Wait until the victim has said something after its last words."""
+    deadline = time.monotonic() + _DEADLINE_S
+    while True:
+        said = "\n".join(entry.text for entry in machine.log(_VICTIM)).rpartition(_LAST_WORDS)[2]
+        if words in said:
+            return
+        assert time.monotonic() < deadline, f"the kernel did not say {words!r}"
+        time.sleep(0.1)
+
+
 def _diagnosed(machine: Machine) -> dict[str, Any]:
     told = popcorn("diagnose", "--name", machine.name, "--json", str(_VICTIM))
     assert told.returncode in (0, 1), told.stderr
@@ -127,8 +141,8 @@ def test_a_fault_stays_where_it_happens(
 ) -> None:
     with working(machine, [id for id in kernels if id != _VICTIM]) as work:
         _inflict(kernel(_VICTIM), fault.command)
-        if fault.ends == "running":
-            time.sleep(1)
+        if fault.command.endswith(_FAULT_FILE):
+            _await_said(machine, "fault on request: ")
         _await_end(machine, fault.ends)
         work.goes_on()
         found = _diagnosed(machine)

@@ -125,20 +125,20 @@ class LocalExecutor:
         shares = place(
             booted.kernels, trial.cores, together=workload.needs.together, least_kernels=workload.needs.kernels
         )
-        begun, cpu_before = time.time(), booted.host_cpu_s()
+        begun, cpu_before, began = time.time(), booted.host_cpu_s(), time.monotonic()
         outcome = supervised(workload, booted, shares, timeout_s=self.ready.experiment.timeout_s, idle_share=share)
-        ended = time.time()
+        wall_s = time.monotonic() - began
         if outcome.status == "ok":
             of_host = (
                 Measurement("host.cpu", booted.host_cpu_s() - cpu_before, "s"),
-                Measurement("host.wall", ended - begun, "s"),
+                Measurement("host.wall", wall_s, "s"),
                 Measurement("host.load", os.getloadavg()[0], ""),
             )
             outcome = Outcome("ok", (*outcome.measurements, *of_host), outcome.raw)
         else:
             nothing = Measurement(workload.metric, None, workload.unit, status=outcome.status)
             outcome = Outcome(outcome.status, (nothing,), outcome.raw, outcome.reason)
-        return TrialDone(job, folder, trial, kind, outcome, platform.node(), begun, ended)
+        return TrialDone(job, folder, trial, kind, outcome, platform.node(), begun, begun + wall_s)
 
 
 def new_folder(boots_dir: Path, job: BootJob) -> Path:
