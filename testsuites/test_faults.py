@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from command import popcorn
 from conftest import Kernel
+from faults import FAULT_FILE, LAST_WORDS, asked, await_said, inflict
 from messages import answers
 from scribble import Scribbler, Target
 from workload import working
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 
 _VICTIM = 3
 _DEADLINE_S = 90.0
-_LAST_WORDS = "these are the last words of a kernel"
 
 
 @dataclass(frozen=True)
@@ -42,25 +42,18 @@ class Fault:
     """Of its diagnosis; a regular expression."""
 
 
-_FAULT_FILE = "/proc/popcorn/fault"
-
-
-def _asked(fault: str) -> str:
-    return f"echo {fault} >{_FAULT_FILE}"
-
-
 FAULTS = (
-    Fault("panic", _asked("panic"), "dead", r"panic: fault on request"),
-    Fault("oops", _asked("oops"), "running", r"NULL pointer dereference in fault_oops"),
-    Fault("BUG", _asked("bug"), "running", r"BUG at drivers/popcorn/fault\.c in fault_bug"),
-    Fault("BUG in interrupt", _asked("bug-irq"), "dead", r"BUG at drivers/popcorn/fault\.c in bug_in_interrupt"),
-    Fault("stack overflow", _asked("stack"), "dead", r"stack overflow in recurse"),
-    Fault("NULL call", _asked("null-call"), "running", r"jump to nowhere in fault_null_call"),
-    Fault("loop with interrupts off", _asked("loop"), "hung", r"hung: busy and without a heartbeat"),
-    Fault("deadlock", _asked("deadlock"), "running", r""),
-    Fault("hung task", _asked("hang"), "running", r""),
-    Fault("out of memory", _asked("oom"), "dead", r"out of memory"),
-    Fault("death with a message slot", _asked("claim 5"), "hung", r"hung: busy and without a heartbeat"),
+    Fault("panic", asked("panic"), "dead", r"panic: fault on request"),
+    Fault("oops", asked("oops"), "running", r"NULL pointer dereference in fault_oops"),
+    Fault("BUG", asked("bug"), "running", r"BUG at drivers/popcorn/fault\.c in fault_bug"),
+    Fault("BUG in interrupt", asked("bug-irq"), "dead", r"BUG at drivers/popcorn/fault\.c in bug_in_interrupt"),
+    Fault("stack overflow", asked("stack"), "dead", r"stack overflow in recurse"),
+    Fault("NULL call", asked("null-call"), "running", r"jump to nowhere in fault_null_call"),
+    Fault("loop with interrupts off", asked("loop"), "hung", r"hung: busy and without a heartbeat"),
+    Fault("deadlock", asked("deadlock"), "running", r""),
+    Fault("hung task", asked("hang"), "running", r""),
+    Fault("out of memory", asked("oom"), "dead", r"out of memory"),
+    Fault("death with a message slot", asked("claim 5"), "hung", r"hung: busy and without a heartbeat"),
     Fault("reboot -f", "busybox reboot -f", "parked", r"parked: "),
     Fault("poweroff -f", "busybox poweroff -f", "parked", r"parked: "),
     Fault("sysrq b", "echo b >/proc/sysrq-trigger", "parked", r"parked: "),
@@ -71,11 +64,6 @@ FAULTS = (
 
 def _status(machine: Machine) -> KernelStatus:
     return next(kernel for kernel in machine.ps() if kernel.id == _VICTIM)
-
-
-def _inflict(kernel: Kernel, command: str) -> None:
-    """Have it happen a moment after this returns: who asked gets no answer any more."""
-    kernel.shell(f"echo {_LAST_WORDS} >/dev/kmsg; (sleep 0.3; {command}) </dev/null >/dev/null 2>&1 &")
 
 
 def _hash_tables(machine: Machine, id: int) -> list[Target]:
@@ -98,17 +86,6 @@ def _await_end(machine: Machine, ends: str) -> None:
         if (status.health if ends == "hung" else status.state) == ends:
             return
         assert time.monotonic() < deadline, f"the kernel is {status.state}, {status.health}; expected {ends}"
-        time.sleep(0.1)
-
-
-def _await_said(machine: Machine, words: str) -> None:
-    """Wait until the victim has said something after its last words."""
-    deadline = time.monotonic() + _DEADLINE_S
-    while True:
-        said = "\n".join(entry.text for entry in machine.log(_VICTIM)).rpartition(_LAST_WORDS)[2]
-        if words in said:
-            return
-        assert time.monotonic() < deadline, f"the kernel did not say {words!r}"
         time.sleep(0.1)
 
 
@@ -140,14 +117,14 @@ def test_a_fault_stays_where_it_happens(
     fault: Fault, machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel]
 ) -> None:
     with working(machine, [id for id in kernels if id != _VICTIM]) as work:
-        _inflict(kernel(_VICTIM), fault.command)
-        if fault.command.endswith(_FAULT_FILE):
-            _await_said(machine, "fault on request: ")
+        inflict(kernel(_VICTIM), fault.command)
+        if fault.command.endswith(FAULT_FILE):
+            await_said(kernel(_VICTIM), "fault on request: ")
         _await_end(machine, fault.ends)
         work.goes_on()
         found = _diagnosed(machine)
         assert re.match(fault.title, found["title"]), found
-        assert any(_LAST_WORDS in entry.text for entry in machine.log(_VICTIM))
+        assert any(LAST_WORDS in entry.text for entry in machine.log(_VICTIM))
         _restart(machine)
         _assert_back(kernel)
 
@@ -188,7 +165,7 @@ def test_wild_writes_into_its_own_memory_harm_the_writer_alone(
     machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel]
 ) -> None:
     with working(machine, [id for id in kernels if id != _VICTIM]) as work:
-        _inflict(kernel(_VICTIM), "while :; do ls /proc /sys /dev /nowhere; done")
+        inflict(kernel(_VICTIM), "while :; do ls /proc /sys /dev /nowhere; done")
         with Scribbler(machine, seed=7) as scribbler:
             # Whatever it looks up, it follows a wild pointer.
             for target in _hash_tables(machine, _VICTIM):

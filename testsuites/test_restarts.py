@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 from command import popcorn
 from conftest import EVERY_SERIES, Kernel
+from faults import asked, await_said, inflict
 from messages import answers
 from proc import fields
 from workload import working
@@ -65,7 +66,8 @@ def test_a_kernel_comes_back_each_time_and_nothing_leaks(
 def test_a_cluster_is_stopped_whatever_it_does_and_comes_back_with_all_its_cpus(
     machine: Machine, kernel: Callable[[int], Kernel]
 ) -> None:
-    kernel(2).shell("(echo loop >/proc/popcorn/fault) </dev/null >/dev/null 2>&1 &")
+    inflict(kernel(2), asked("loop"))
+    await_said(kernel(2), "fault on request: ")
     done = popcorn("restart", "--name", machine.name, "--force", "--by", "4", "2")
     assert done.returncode == 0, done.stderr
     assert kernel(2).shell("busybox nproc") == "3\n"

@@ -25,6 +25,8 @@ from popcorn.machine.machine import PLAN_FILE, Machine
 from popcorn.plan import make_plan
 
 CONTENT = bytes(range(256)) * 3000
+# On a busy host a command takes seconds to begin; that it ended meanwhile is noticed at once.
+_ANSWER_S = 120.0
 
 
 @pytest.fixture
@@ -226,16 +228,18 @@ def test_a_copy_ended_by_a_signal_leaves_nothing_on_either_side(
     (tmp_path / "source").write_bytes(CONTENT)
     for words in (["cp", str(tmp_path / "source"), f"4:{folder}"], ["cp", f"4:{tmp_path}/source", str(folder)]):
         copying = subprocess.Popen([sys.executable, "-P", "-m", "popcorn", *words], stderr=subprocess.PIPE)
-        await_that(lambda: any(path.stat().st_size for path in folder.iterdir()))
+        await_that(lambda: any(path.stat().st_size for path in folder.iterdir()), while_running=copying)
         copying.send_signal(number)
-        _, said = copying.communicate(timeout=20)
+        _, said = copying.communicate(timeout=_ANSWER_S)
         assert (copying.returncode, b"Traceback" in said) == (128 + number, False), said
         await_that(lambda: not list(folder.iterdir()))
 
 
-def await_that(holds: Callable[[], bool], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
+def await_that(holds: Callable[[], bool], while_running: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + _ANSWER_S
     while not holds():
+        if while_running is not None:
+            assert while_running.poll() is None, while_running.communicate()[1]
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
