@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from command import popcorn
 from conftest import Kernel
-from faults import FAULT_FILE, LAST_WORDS, asked, await_said, inflict
+from faults import FAULTS, LAST_WORDS, Fault, assert_back, await_fault, diagnosed, inflict, restart
 from messages import answers
 from scribble import Scribbler, Target
 from workload import working
@@ -21,49 +18,11 @@ from workload import working
 from popcorn.diagnose.dump import target_of
 from popcorn.diagnose.layout import START_KERNEL_MAP
 from popcorn.machine.machine import Machine
-from popcorn.machine.status import KernelStatus
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 
 _VICTIM = 3
 _DEADLINE_S = 90.0
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is done to a kernel, and what is told of it afterwards."""
-
-    name: str
-    command: str
-    """A shell runs it in the kernel."""
-    ends: str
-    """The state it comes to; ``hung`` if it has to be killed, and ``running`` if it goes on but for what hangs."""
-    title: str
-    """Of its diagnosis; a regular expression."""
-
-
-FAULTS = (
-    Fault("panic", asked("panic"), "dead", r"panic: fault on request"),
-    Fault("oops", asked("oops"), "running", r"NULL pointer dereference in fault_oops"),
-    Fault("BUG", asked("bug"), "running", r"BUG at drivers/popcorn/fault\.c in fault_bug"),
-    Fault("BUG in interrupt", asked("bug-irq"), "dead", r"BUG at drivers/popcorn/fault\.c in bug_in_interrupt"),
-    Fault("stack overflow", asked("stack"), "dead", r"stack overflow in recurse"),
-    Fault("NULL call", asked("null-call"), "running", r"jump to nowhere in fault_null_call"),
-    Fault("loop with interrupts off", asked("loop"), "hung", r"hung: busy and without a heartbeat"),
-    Fault("deadlock", asked("deadlock"), "running", r""),
-    Fault("hung task", asked("hang"), "running", r""),
-    Fault("out of memory", asked("oom"), "dead", r"out of memory"),
-    Fault("death with a message slot", asked("claim 5"), "hung", r"hung: busy and without a heartbeat"),
-    Fault("reboot -f", "busybox reboot -f", "parked", r"parked: "),
-    Fault("poweroff -f", "busybox poweroff -f", "parked", r"parked: "),
-    Fault("sysrq b", "echo b >/proc/sysrq-trigger", "parked", r"parked: "),
-    Fault("sysrq c", "echo c >/proc/sysrq-trigger", "dead", r"panic: sysrq triggered crash"),
-    Fault("sysrq o", "echo o >/proc/sysrq-trigger", "parked", r"parked: "),
-)
-
-
-def _status(machine: Machine) -> KernelStatus:
-    return next(kernel for kernel in machine.ps() if kernel.id == _VICTIM)
 
 
 def _hash_tables(machine: Machine, id: int) -> list[Target]:
@@ -79,54 +38,19 @@ def _hash_tables(machine: Machine, id: int) -> list[Target]:
     return found
 
 
-def _await_end(machine: Machine, ends: str) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
-    while True:
-        status = _status(machine)
-        if (status.health if ends == "hung" else status.state) == ends:
-            return
-        assert time.monotonic() < deadline, f"the kernel is {status.state}, {status.health}; expected {ends}"
-        time.sleep(0.1)
-
-
-def _diagnosed(machine: Machine) -> dict[str, Any]:
-    told = popcorn("diagnose", "--name", machine.name, "--json", str(_VICTIM))
-    assert told.returncode in (0, 1), told.stderr
-    (found,) = json.loads(told.stdout)["kernels"]
-    return dict(found)
-
-
-def _restart(machine: Machine) -> None:
-    """In place, whatever the kernel does."""
-    generation = _status(machine).generation
-    done = popcorn("restart", "--name", machine.name, "--force", str(_VICTIM))
-    assert done.returncode == 0, done.stderr
-    assert (_status(machine).state, _status(machine).generation) == ("running", generation + 1)
-
-
-def _assert_back(kernel: Callable[[int], Kernel]) -> None:
-    """It computes, has messages from others, and others have them from it."""
-    assert kernel(_VICTIM).shell("echo $((6 * 7))") == "42\n"
-    for one, other in ((_VICTIM, 5), (5, _VICTIM)):
-        (told,) = answers(kernel(one).shell(f"popcorn-msg stream {other} -n 20 -l 2000"))
-        assert told["delivered"] == 20
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_stays_where_it_happens(
     fault: Fault, machine: Machine, kernels: list[int], kernel: Callable[[int], Kernel]
 ) -> None:
     with working(machine, [id for id in kernels if id != _VICTIM]) as work:
         inflict(kernel(_VICTIM), fault.command)
-        if fault.command.endswith(FAULT_FILE):
-            await_said(kernel(_VICTIM), "fault on request: ")
-        _await_end(machine, fault.ends)
+        await_fault(kernel(_VICTIM), fault)
         work.goes_on()
-        found = _diagnosed(machine)
+        found = diagnosed(kernel(_VICTIM))
         assert re.match(fault.title, found["title"]), found
         assert any(LAST_WORDS in entry.text for entry in machine.log(_VICTIM))
-        _restart(machine)
-        _assert_back(kernel)
+        restart(kernel(_VICTIM))
+        assert_back(kernel(_VICTIM), kernel(5))
 
 
 _FLOODS = {
@@ -152,7 +76,7 @@ def test_a_kernel_that_is_killed_while_it_writes_to_others_takes_nothing_with_it
             time.sleep(0.3 + 0.037 * number)
             done = popcorn("restart", "--name", machine.name, "--force", str(_VICTIM))
             assert done.returncode == 0, done.stderr
-            _assert_back(kernel)
+            assert_back(kernel(_VICTIM), kernel(5))
         work.goes_on()
         # A multicast group outlives its member: the others have what is sent to it.
         (told,) = answers(kernel(2).shell(f"popcorn-msg fanout {group} -n 10 -l 20"))
@@ -171,9 +95,9 @@ def test_wild_writes_into_its_own_memory_harm_the_writer_alone(
             for target in _hash_tables(machine, _VICTIM):
                 scribbler.scribble(target, target.size // 2)
         deadline = time.monotonic() + _DEADLINE_S
-        while _diagnosed(machine)["in_order"]:
+        while diagnosed(kernel(_VICTIM))["in_order"]:
             assert time.monotonic() < deadline, "a kernel with wild pointers goes on"
             time.sleep(0.5)
         work.goes_on()
-        _restart(machine)
-        _assert_back(kernel)
+        restart(kernel(_VICTIM))
+        assert_back(kernel(_VICTIM), kernel(5))
