@@ -13,7 +13,9 @@ from popcorn.errors import GuestError
 from popcorn.guest.run import run_in_several
 from popcorn.machine.machine import Machine
 
-_ROUNDS_S = 60.0
+_COMMAND_S = 60.0
+# A host with fewer CPUs than kernels does their rounds one after the other.
+_ROUNDS_S_EACH = 9.0
 _SUM = "de2f256064a0af797747c2b97505dc0b9f3df0de4f489eac731c23ae9ca9cc31"
 _ROUND, _WRONG = "work: round", "work: WRONG"
 # Each round computes the SHA-256 of 64 KiB of zeros and sends messages to the next of those that work, and is told of
@@ -65,7 +67,7 @@ class Work:
     def goes_on(self) -> None:
         """Wait until each has done two more rounds: one may have been nearly done before."""
         before = self.rounds()
-        deadline = time.monotonic() + _ROUNDS_S
+        deadline = time.monotonic() + _ROUNDS_S_EACH * len(self.ids)
         while late := [id for id, done in self.rounds().items() if done < before[id] + 2]:
             assert time.monotonic() < deadline, f"kernels {late} do not go on with their work"
             time.sleep(0.1)
@@ -77,7 +79,9 @@ class Work:
 
     def _in_all(self, script: str) -> dict[int, str]:
         found = {}
-        for id, done in run_in_several(self._machine, ["sh", "-c", script], self.ids, timeout_s=_ROUNDS_S):
+        for id, done in run_in_several(
+            self._machine, ["sh", "-c", script], self.ids, timeout_s=_COMMAND_S + _ROUNDS_S_EACH * len(self.ids)
+        ):
             assert done.status == 0, f"kernel {id}: {script!r} ended with {done.status}: {done.stderr_text}"
             found[id] = done.stdout_text
         return found
