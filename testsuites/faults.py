@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from command import popcorn
-from conftest import Kernel
 from messages import answers
 
 from popcorn.errors import GuestError
 from popcorn.machine.status import KernelStatus
+from popcorn.testing import Kernel
 
 FAULT_FILE = "/proc/popcorn/fault"
 LAST_WORDS = "these are the last words of a kernel"

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
 from typing import Any
 
-from conftest import Kernel
 from proc import fields
 
-Everywhere = Callable[[str], dict[int, str]]
-KernelById = Callable[[int], Kernel]
+from popcorn.testing import Kernel
+
 Row = dict[str, int]
 
 _SETTLE_S = 30.0

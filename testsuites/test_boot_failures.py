@@ -8,12 +8,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import Pool
 
 from popcorn import cpulist
 from popcorn.errors import GuestError
 from popcorn.machine.machine import Machine, recorded_events
 from popcorn.machine.status import KernelStatus
+from popcorn.testing import Pool
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
-from conftest import Kernel
 from debugging import needs_debug, reports
-from messages import OWN_ID, KernelById, answers, inbox
+from messages import OWN_ID, answers, inbox
 from scribble import Scribbler, targets
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import Kernel, KernelById
 
 _VICTIM, _CULPRIT = 3, 2
 # A number and no time, so that a slow host overwrites as much.

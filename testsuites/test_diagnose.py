@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from command import machines, popcorn
-from conftest import EVERY_SERIES, Kernel
 from elftools.elf.elffile import ELFFile
 from held import held
 
@@ -23,6 +22,7 @@ from popcorn.diagnose.layout import Symbols
 from popcorn.errors import GuestError
 from popcorn.machine.booted import booted_kernels
 from popcorn.machine.machine import Machine
+from popcorn.testing import EVERY_SERIES, Kernel
 
 _VICTIM, _HELD = 3, 5
 _DEADLINE_S = 90.0

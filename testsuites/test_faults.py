@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import pytest
 from command import popcorn
-from conftest import Kernel
 from faults import FAULTS, LAST_WORDS, Fault, assert_back, await_fault, diagnosed, inflict, restart
 from messages import answers
 from scribble import Scribbler, Target
@@ -18,6 +17,7 @@ from workload import working
 from popcorn.diagnose.dump import target_of
 from popcorn.diagnose.layout import START_KERNEL_MAP
 from popcorn.machine.machine import Machine
+from popcorn.testing import Kernel
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 

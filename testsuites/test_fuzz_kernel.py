@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Kernel
 from debugging import needs_debug, reports
 
 from popcorn import cpulist
@@ -26,6 +25,7 @@ from popcorn.machine import qemu
 from popcorn.machine.booted import booted_kernels
 from popcorn.machine.machine import Machine
 from popcorn.machine.status import KernelStatus
+from popcorn.testing import Kernel
 
 _VICTIM = 3
 _LOADER = 1

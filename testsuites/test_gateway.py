@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
-from conftest import EVERY_SERIES, Kernel
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import EVERY_SERIES, Kernel
 
 pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 

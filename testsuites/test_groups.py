@@ -6,17 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import EVERY_SERIES
-from messages import (
-    OWN_ID,
-    Everywhere,
-    KernelById,
-    answers,
-    assert_both_sides_agree,
-    counters,
-    refusal,
-    send_when_bound,
-)
+from messages import OWN_ID, answers, assert_both_sides_agree, counters, refusal, send_when_bound
+
+from popcorn.testing import EVERY_SERIES, Everywhere, KernelById
 
 pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 

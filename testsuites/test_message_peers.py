@@ -7,10 +7,11 @@ import time
 from collections import defaultdict
 
 import pytest
-from messages import Everywhere, KernelById, Row, answers, counters, refusal, rows
+from messages import Row, answers, counters, refusal, rows
 
 from popcorn.machine.machine import Machine
 from popcorn.machine.status import KernelStatus
+from popcorn.testing import Everywhere, KernelById
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 

@@ -7,24 +7,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import EVERY_SERIES, Kernel
 from held import held
-from messages import (
-    OWN_ID,
-    Everywhere,
-    KernelById,
-    Row,
-    answers,
-    assert_both_sides_agree,
-    counters,
-    inbox,
-    refusal,
-    rows,
-    send_when_bound,
-)
+from messages import OWN_ID, Row, answers, assert_both_sides_agree, counters, inbox, refusal, rows, send_when_bound
 from proc import interrupts
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import EVERY_SERIES, Everywhere, Kernel, KernelById
 
 pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import pytest
-from messages import Everywhere, answers, assert_both_sides_agree, counters
+from messages import answers, assert_both_sides_agree, counters
+
+from popcorn.testing import Everywhere
 
 pytestmark = pytest.mark.machine("paper", policy="per-core")
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from conftest import MIXED, Kernel
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import MIXED, Kernel
 
 pytestmark = pytest.mark.machine("small", policy="0;1;2", series=MIXED)
 

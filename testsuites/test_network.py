@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import EVERY_SERIES, Kernel
 
 from popcorn.machine.machine import Machine
 from popcorn.plan.address import address_of
+from popcorn.testing import EVERY_SERIES, Kernel
 
 pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 

@@ -7,11 +7,11 @@ import re
 from collections.abc import Callable
 
 import pytest
-from conftest import Kernel
 from faults import FAULTS, assert_back, await_fault, diagnosed, inflict, restart
 from workload import working
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import Kernel
 
 _FIRST = 10
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from command import popcorn
-from conftest import Kernel
 
 from popcorn.image.programs import suite_program
 from popcorn.machine.machine import Machine
 from popcorn.plan.address import address_of
+from popcorn.testing import Kernel
 
 pytestmark = pytest.mark.machine("paper", policy="per-core")
 

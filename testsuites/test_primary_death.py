@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 from command import machines, popcorn
-from conftest import EVERY_SERIES, Kernel
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import EVERY_SERIES, Kernel
 
 _DEADLINE_S = 90.0
 # Each round sends messages and frames to a neighbour, and tells of it where it is seen from outside.

@@ -10,11 +10,11 @@ from collections.abc import Callable
 import paramiko
 import psutil
 import pytest
-from conftest import EVERY_SERIES, Kernel
 
 from popcorn.image.programs import suite_program
 from popcorn.machine.machine import Machine
 from popcorn.plan.address import address_of
+from popcorn.testing import EVERY_SERIES, Kernel
 
 pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 

@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import pytest
 from command import popcorn
-from conftest import EVERY_SERIES, Kernel
 from faults import asked, await_said, inflict
 from messages import answers
 from proc import fields
 from workload import working
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import EVERY_SERIES, Kernel
 
 _VICTIM = 3
 _RESTARTS = 100 if os.environ.get("POPCORN_SLOW") else 3

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import EVERY_SERIES, Kernel
 from proc import fields, interrupts
 
 from popcorn import cpulist
 from popcorn.machine.machine import Machine
+from popcorn.testing import EVERY_SERIES, Kernel
 
 pytestmark = pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from command import await_no_qemu, machines, popcorn, qemus, started
-from conftest import EVERY_SERIES, Kernel
 
 from popcorn.dirs import cache_dir
 from popcorn.machine.machine import Machine, attach_up
+from popcorn.testing import EVERY_SERIES, Kernel
 
 _UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg")
 _GONE_S = 8.0

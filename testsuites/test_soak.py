@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 
 import pytest
-from conftest import Kernel
 from debugging import needs_debug, reports
-from messages import Everywhere, KernelById, answers, assert_both_sides_agree, counters
+from messages import answers, assert_both_sides_agree, counters
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import Everywhere, Kernel, KernelById
 
 pytestmark = [needs_debug, pytest.mark.machine("small", policy="per-core", flavour="debug", scratch=True)]
 

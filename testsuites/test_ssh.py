@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 from command import POPCORN, popcorn, started
-from conftest import Kernel
 
 from popcorn.errors import GuestError
 from popcorn.guest.run import Via, run_in_several
 from popcorn.machine.machine import Machine
+from popcorn.testing import Kernel
 
 pytestmark = pytest.mark.machine("small", policy="per-core")
 

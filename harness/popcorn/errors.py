@@ -8,7 +8,8 @@
     │   ├── DiskFullError      3   a disk filled up meanwhile
     │   └── MachineLostError   3   QEMU went away while it was needed
     ├── GuestError             3   a kernel of the machine did not do its part
-    └── CheckFailed            1   what was tested does not hold
+    ├── CheckFailed            1   what was tested does not hold
+    └── FlakyError             4   what was tested holds in some runs and not in others
 
 The numbers are the exit statuses of the command line.
 """
@@ -71,6 +72,12 @@ class CheckFailed(PopcornError):
     """A test or a verification ran to its end and its answer is no."""
 
     exit_status = 1
+
+
+class FlakyError(PopcornError):
+    """A test failed and passed on equal machines; nothing worse was found."""
+
+    exit_status = 4
 
 
 def from_os_error(error: OSError) -> PopcornError:

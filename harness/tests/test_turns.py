@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import pytest
-import turns
-from turns import Turn
+
+from popcorn.testing import turns
+from popcorn.testing.turns import Turn
 
 _MANY = [Turn(module, "small") for module in ("a", "b", "c") for _ in range(5)]
 _LARGE = [Turn("d", "large", nr_cpus=48), Turn("a", "large", nr_cpus=48)]

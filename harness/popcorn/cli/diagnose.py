@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from popcorn.diagnose.recorded import MachineDiagnosis
     from popcorn.diagnose.symbols import Decoder
     from popcorn.diagnose.verdict import Diagnosis
-    from popcorn.machine.machine import Machine
 
 
 @click.command()
@@ -32,10 +31,11 @@ def diagnose(name: str, what: str | None, lines: bool, as_json: bool) -> int:
 
     Exit status: 0 all in order, 1 a kernel is not, 3 none is at fault, but QEMU, the host or the recording failed.
     """
+    from popcorn.diagnose.live import diagnose_folder
     from popcorn.diagnose.symbols import Decoder, build_line
 
     folder, ids = _wanted(name, what)
-    found = _diagnosed(folder)
+    found = diagnose_folder(folder)
     if ids is not None:
         known = tuple(kernel.kernel for kernel in found.kernels)
         chosen = kernel_ids(ids, known)
@@ -64,47 +64,6 @@ def _wanted(name: str, what: str | None) -> tuple[Path, str | None]:
     if "/" not in what and (runs_dir() / what).is_dir():
         return runs_dir() / what, None
     return Path(what), None
-
-
-def _diagnosed(folder: Path) -> MachineDiagnosis:
-    from popcorn.diagnose.recorded import diagnose_run
-    from popcorn.errors import MachineLostError
-    from popcorn.machine import registry
-    from popcorn.machine.control import ask
-    from popcorn.machine.machine import attach
-
-    for record in registry.records():
-        if record.status != "dead" and Path(record.run_dir).resolve() == folder.resolve():
-            with attach(record.name) as machine:
-                try:
-                    # What was printed last is written down before it is asked.
-                    ask(record, "status")
-                except MachineLostError:
-                    break
-                region = machine.region() if record.region_size else None
-                found = diagnose_run(folder, now_s=record.clock.now(), region=region)
-                return replace(found, kernels=tuple(_with_place(kernel, machine) for kernel in found.kernels))
-    return diagnose_run(folder)
-
-
-def _with_place(kernel: Diagnosis, machine: Machine) -> Diagnosis:
-    """Where the CPUs of a kernel are that gets nowhere, while somebody can look."""
-    from popcorn.diagnose.kinds import Kind
-    from popcorn.diagnose.registers import parse_registers
-    from popcorn.errors import HostError
-
-    if kernel.kind not in (Kind.HUNG, Kind.SILENT, Kind.NEVER_STARTED):
-        return kernel
-    try:
-        with machine.qmp() as qmp:
-            registers = parse_registers(qmp.monitor("info registers -a"))
-    except HostError:
-        return kernel
-    cpus = next((one.cpus for one in machine.plan.partitions if one.id == kernel.kernel), ())
-    places = tuple(
-        f"CPU {cpu} is at [<{registers[cpu]['rip']:016x}>]" for cpu in cpus if "rip" in registers.get(cpu, {})
-    )
-    return replace(kernel, excerpt=(*kernel.excerpt, *places))
 
 
 def _decoded(kernel: Diagnosis, decoder: Decoder) -> Diagnosis:

@@ -23,7 +23,7 @@ def write_groups(path: Path, groups: Mapping[str, str]) -> None:
     path.write_text(json.dumps(groups), encoding="utf-8")
 
 
-class GroupScheduling(LoadScopeScheduling):
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Deals out a group at a time, in the order in which the tests were collected."""
 
     def __init__(self, config: pytest.Config, log: Producer | None, groups: Path) -> None:

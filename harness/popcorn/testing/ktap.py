@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of KUnit and kselftest (Documentation/dev-tools/ktap.rst).
+
+Tests nest by indentation, as KUnit writes them, or as comments, as kselftest's runner hands on what its programs
+print. What stands between results is kept as the diagnostics of the next one. Lines before the first version line
+belong to somebody else, as on a console.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Status = Literal["passed", "failed", "skipped", "missing"]
+
+_PRINTK = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
+_VERSION = re.compile(r"^( *)(?:KTAP version \d+|TAP version 1[34])$")
+_PLAN = re.compile(r"^( *)1\.\.(\d+)(?: *#.*)?$")
+_RESULT = re.compile(r"^( *)(ok|not ok)(?: (\d+))?(?: (?:- )?([^#]*?))?(?: *#(.*))?$")
+_BAIL_OUT = re.compile(r"^ *Bail out!(.*)$")
+# They say what a result's line says again.
+_NOISE = re.compile(r"^ *# (?:Subtest: .*|module: .*)$")
+_DIRECTIVE = re.compile(r"^ *(SKIP|TODO|XFAIL)\b")
+
+
+@dataclass(frozen=True)
+class Result:
+    """One test, or several together."""
+
+    name: str
+    status: Status
+    remark: str = ""
+    """Why it was skipped, or what else the line says."""
+    diagnostics: tuple[str, ...] = ()
+    """What was printed before it, since the result before."""
+    children: tuple[Result, ...] = ()
+
+    @property
+    def failed(self) -> bool:
+        return self.status in ("failed", "missing")
+
+
+@dataclass
+class _Level:
+    """What was seen of the tests with one indentation."""
+
+    results: list[Result] = field(default_factory=list)
+    planned: int | None = None
+
+
+def parse(lines: Iterable[str]) -> list[Result]:
+    """The outermost results in the order they were printed, with those that they consist of.
+
+    A test that was planned and printed no result is missing: its kernel or program ended before it.
+    """
+    levels: dict[int, _Level] = {}
+    since: list[str] = []
+    begun = False
+    for line in lines:
+        text = _PRINTK.sub("", line.rstrip())
+        if version := _VERSION.match(text):
+            begun = True
+            if not version[1] and 0 in levels:
+                _finish(levels, since)
+                since = []
+            continue
+        if not begun:
+            continue
+        if plan := _PLAN.match(text):
+            levels.setdefault(len(plan[1]), _Level()).planned = int(plan[2])
+        elif result := _RESULT.match(text):
+            _take(levels, result, since)
+            since = []
+        elif bail_out := _BAIL_OUT.match(text):
+            since.append(f"Bail out!{bail_out[1]}")
+        elif not _NOISE.match(text):
+            since.append(text.strip())
+    _finish(levels, since)
+    return levels[0].results if 0 in levels else []
+
+
+def leaves(results: Sequence[Result], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Result]]:
+    """The single tests by the names above them; also what failed as a whole though no part of it did."""
+    for result in results:
+        path = (*above, result.name)
+        yield from leaves(result.children, path)
+        if not result.children or (result.failed and not any(_any_failed(result.children))):
+            yield path, result
+
+
+def title(path: Sequence[str], result: Result) -> str:
+    """What a result that failed goes by."""
+    return f"{' '.join(path)}: {'printed no result' if result.status == 'missing' else 'not ok'}"
+
+
+def _any_failed(results: Sequence[Result]) -> Iterator[bool]:
+    for result in results:
+        yield result.failed
+        yield from _any_failed(result.children)
+
+
+def _take(levels: dict[int, _Level], found: re.Match[str], since: list[str]) -> None:
+    depth = len(found[1])
+    children = _close_below(levels, depth)
+    diagnostics = tuple(since)
+    if not children:
+        children, diagnostics = _in_comments(diagnostics)
+    level = levels.setdefault(depth, _Level())
+    name = (found[4] or "").strip() or f"test {found[3] or len(level.results) + 1}"
+    remark = (found[5] or "").strip()
+    status: Status = "passed" if found[2] == "ok" else "failed"
+    directive = _DIRECTIVE.match(remark.upper())
+    if directive and (status == "passed" or directive[1] in ("TODO", "XFAIL")):
+        status = "skipped"
+    level.results.append(Result(name, status, remark, diagnostics, tuple(children)))
+
+
+def _close_below(levels: dict[int, _Level], depth: int) -> list[Result]:
+    """The results that lie deeper, as one test's parts."""
+    children: list[Result] = []
+    for deeper in sorted((one for one in levels if one > depth), reverse=True):
+        level = levels.pop(deeper)
+        # What lost its own parent to a kernel's end stays visible.
+        children = [*level.results, *_missing(level, len(level.results)), *children]
+    return children
+
+
+def _missing(level: _Level, seen: int) -> list[Result]:
+    if level.planned is None or seen >= level.planned:
+        return []
+    numbers = f"{seen + 1}" if seen + 1 == level.planned else f"{seen + 1} to {level.planned}"
+    return [Result(f"test {numbers} of {level.planned}", "missing", "planned, and printed no result")]
+
+
+def _finish(levels: dict[int, _Level], since: list[str]) -> None:
+    """The stream has ended: what is open has no result of its own."""
+    children = _close_below(levels, 0)
+    level = levels.setdefault(0, _Level())
+    missing = _missing(level, len(level.results) + 1 if children else len(level.results))
+    if children:
+        level.results.append(Result("unfinished", "missing", "it printed no result", tuple(since), tuple(children)))
+    elif missing:
+        missing = [replace(missing[0], diagnostics=tuple(since))]
+    level.results += missing
+    # Another document may follow, with a plan of its own.
+    level.planned = None
+
+
+def _in_comments(diagnostics: tuple[str, ...]) -> tuple[list[Result], tuple[str, ...]]:
+    """Results that a program printed and its runner passed on as comments, and what else was said."""
+    inner = [line.removeprefix("#").removeprefix(" ") for line in diagnostics if line.startswith("#")]
+    if not any(_VERSION.match(line) for line in inner):
+        return [], diagnostics
+    return parse(inner), tuple(line for line in diagnostics if not line.startswith("#"))

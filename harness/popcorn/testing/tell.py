@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verdicts where people and programs look: in pytest's reports, its summary, and a file."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from popcorn.testing.singles import VERDICT
+from popcorn.testing.verdict import Outcome, TestVerdict
+
+_TEXT_CHARS = 20_000
+_CRASHED = "???"
+"""The phase that pytest-xdist gives the report of a test whose worker ended."""
+
+
+def marked(reports: Sequence[pytest.TestReport], verdict: TestVerdict) -> list[pytest.TestReport]:
+    """Reports of a test with its verdict; the last one carries it.
+
+    What the host lost is an error and no failure: such a report says that the test could not be set up.
+    """
+    found = list(reports)
+    bad = next((report for report in found if report.failed), None)
+    if bad is not None and verdict.outcome is Outcome.LOST and bad.when == "call":
+        bad.when = "setup"
+        found = [report for report in found if report is bad or report.when == "teardown"]
+    if bad is not None:
+        verdict = replace(verdict, text=_text(bad))
+        _add_to_message(bad, headline(verdict))
+    setattr(found[-1], VERDICT, verdict.to_dict())
+    return found
+
+
+def headline(verdict: TestVerdict) -> str:
+    """What stands before a failure's message; empty where there is nothing to add."""
+    if verdict.outcome is Outcome.LOST:
+        return f"infrastructure failure in {len(verdict.lost)} runs, nothing is known of the kernel"
+    if verdict.rate is not None:
+        return f"{'flaky' if verdict.outcome is Outcome.FLAKY else 'fails always'}: {verdict.rate}"
+    return ""
+
+
+def folder_name(nodeid: str) -> str:
+    """A test's node id as the name of a folder."""
+    return re.sub(r"[^\w.+-]+", "-", nodeid).strip("-")[-150:]
+
+
+def read_verdicts(path: Path) -> list[TestVerdict]:
+    """What was written so far; a last line that is no whole one is left out."""
+    found = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                found.append(TestVerdict.from_dict(json.loads(line)))
+            except ValueError:
+                continue
+    return found
+
+
+class Verdicts:
+    """Gathers the verdicts of all workers, writes each down at once, and tells them at the end."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = Path(path) if path else None
+        self._found: list[TestVerdict] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        fields = getattr(report, VERDICT, None)
+        if fields is not None:
+            self._add(TestVerdict.from_dict(fields))
+        elif report.when == _CRASHED:
+            self._add(TestVerdict(report.nodeid, Outcome.LOST, "pytest's worker ended", text=_text(report)))
+
+    def _add(self, verdict: TestVerdict) -> None:
+        self._found.append(verdict)
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(verdict.to_dict(), ensure_ascii=False) + "\n")
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        lines = [line for verdict in self._found if (line := _line(verdict))]
+        if lines:
+            terminalreporter.section("verdicts")
+            for line in lines:
+                terminalreporter.line(line)
+
+
+def _line(verdict: TestVerdict) -> str:
+    """What the summary says of a test; nothing of one that went as usual."""
+    told = headline(verdict)
+    if not told and verdict.lost:
+        told = f"{verdict.outcome} after {len(verdict.lost)} runs that the host lost"
+    lost = f" (lost: {'; '.join(dict.fromkeys(verdict.lost))})" if verdict.lost and told else ""
+    return f"{verdict.name}: {told}{lost}" if told else ""
+
+
+def _add_to_message(report: pytest.TestReport, told: str) -> None:
+    """Put it first where pytest's summary and its JUnit report take the message from."""
+    crash = getattr(report.longrepr, "reprcrash", None)
+    if told and crash is not None:
+        crash.message = f"{told}: {crash.message}"
+
+
+def _text(report: pytest.TestReport) -> str:
+    told = "\n".join(content for name, content in report.sections if name.startswith("Captured stdout of"))
+    return "\n\n".join(filter(None, [report.longreprtext[-_TEXT_CHARS:], told[:_TEXT_CHARS]]))
