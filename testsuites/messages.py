@@ -9,7 +9,7 @@ from typing import Any
 
 from proc import fields
 
-from popcorn.testing import Kernel
+from popcorn.testing import Everywhere, Kernel
 
 Row = dict[str, int]
 

@@ -16,6 +16,8 @@ settings.register_profile("popcorn", deadline=None, derandomize=True)
 settings.register_profile("slow", deadline=None, derandomize=False, max_examples=3000, print_blob=True)
 settings.load_profile("slow" if os.environ.get("POPCORN_SLOW") else "popcorn")
 
+pytest_plugins = ["pytester"]
+
 _USERS_CACHE = os.environ.get("POPCORN_CACHE")
 
 

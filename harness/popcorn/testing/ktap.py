@@ -20,8 +20,8 @@ _VERSION = re.compile(r"^( *)(?:KTAP version \d+|TAP version 1[34])$")
 _PLAN = re.compile(r"^( *)1\.\.(\d+)(?: *#.*)?$")
 _RESULT = re.compile(r"^( *)(ok|not ok)(?: (\d+))?(?: (?:- )?([^#]*?))?(?: *#(.*))?$")
 _BAIL_OUT = re.compile(r"^ *Bail out!(.*)$")
-# They say what a result's line says again.
-_NOISE = re.compile(r"^ *# (?:Subtest: .*|module: .*)$")
+_SUBTEST = re.compile(r"^( *)# Subtest: (.*)$")
+_MODULE = re.compile(r"^ *# module: .*$")
 _DIRECTIVE = re.compile(r"^ *(SKIP|TODO|XFAIL)\b")
 
 
@@ -48,6 +48,24 @@ class _Level:
 
     results: list[Result] = field(default_factory=list)
     planned: int | None = None
+    of: str = ""
+    """What they are parts of, if that was said before."""
+
+    @property
+    def whole(self) -> bool:
+        return self.planned is not None and len(self.results) >= self.planned
+
+    def missing(self, *, one_more: bool = False) -> list[Result]:
+        """What stands for the planned tests without a result.
+
+        Args:
+            one_more: whether one of them is there, unfinished.
+        """
+        seen = len(self.results) + one_more
+        if self.planned is None or seen >= self.planned:
+            return []
+        numbers = f"{seen + 1}" if seen + 1 == self.planned else f"{seen + 1} to {self.planned}"
+        return [Result(f"test {numbers} of {self.planned}", "missing", "planned, and printed no result")]
 
 
 def parse(lines: Iterable[str]) -> list[Result]:
@@ -55,30 +73,35 @@ def parse(lines: Iterable[str]) -> list[Result]:
 
     A test that was planned and printed no result is missing: its kernel or program ended before it.
     """
+    documents: list[Result] = []
     levels: dict[int, _Level] = {}
     since: list[str] = []
     begun = False
     for line in lines:
         text = _PRINTK.sub("", line.rstrip())
         if version := _VERSION.match(text):
+            if begun and not version[1] and (levels or since):
+                documents += _finish(levels, since)
+                levels, since = {}, []
             begun = True
-            if not version[1] and 0 in levels:
-                _finish(levels, since)
-                since = []
+        elif not begun:
             continue
-        if not begun:
-            continue
-        if plan := _PLAN.match(text):
+        elif plan := _PLAN.match(text):
             levels.setdefault(len(plan[1]), _Level()).planned = int(plan[2])
         elif result := _RESULT.match(text):
             _take(levels, result, since)
             since = []
+            if 0 in levels and levels[0].whole:
+                # What follows is somebody else's, until the next version line.
+                documents += levels[0].results
+                levels, begun = {}, False
         elif bail_out := _BAIL_OUT.match(text):
             since.append(f"Bail out!{bail_out[1]}")
-        elif not _NOISE.match(text):
+        elif subtest := _SUBTEST.match(text):
+            levels.setdefault(len(subtest[1]), _Level()).of = subtest[2]
+        elif not _MODULE.match(text):
             since.append(text.strip())
-    _finish(levels, since)
-    return levels[0].results if 0 in levels else []
+    return documents + _finish(levels, since) if begun else documents
 
 
 def leaves(results: Sequence[Result], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Result]]:
@@ -123,29 +146,28 @@ def _close_below(levels: dict[int, _Level], depth: int) -> list[Result]:
     for deeper in sorted((one for one in levels if one > depth), reverse=True):
         level = levels.pop(deeper)
         # What lost its own parent to a kernel's end stays visible.
-        children = [*level.results, *_missing(level, len(level.results)), *children]
+        children = [*level.results, *level.missing(one_more=bool(children)), *children]
     return children
 
 
-def _missing(level: _Level, seen: int) -> list[Result]:
-    if level.planned is None or seen >= level.planned:
-        return []
-    numbers = f"{seen + 1}" if seen + 1 == level.planned else f"{seen + 1} to {level.planned}"
-    return [Result(f"test {numbers} of {level.planned}", "missing", "planned, and printed no result")]
-
-
-def _finish(levels: dict[int, _Level], since: list[str]) -> None:
-    """The stream has ended: what is open has no result of its own."""
+def _finish(levels: dict[int, _Level], since: list[str]) -> list[Result]:
+    """The results of a document that has ended: what is open has no result of its own."""
+    of = next((level.of for depth, level in sorted(levels.items()) if depth and level.of), "unfinished")
     children = _close_below(levels, 0)
-    level = levels.setdefault(0, _Level())
-    missing = _missing(level, len(level.results) + 1 if children else len(level.results))
-    if children:
-        level.results.append(Result("unfinished", "missing", "it printed no result", tuple(since), tuple(children)))
-    elif missing:
-        missing = [replace(missing[0], diagnostics=tuple(since))]
-    level.results += missing
-    # Another document may follow, with a plan of its own.
-    level.planned = None
+    level = levels.get(0, _Level())
+    missing = level.missing(one_more=bool(children))
+    if not children:
+        return level.results + _told(missing, since)
+    open_one = Result(of, "missing", "it printed no result", (), tuple(_told(children, since)))
+    return [*level.results, open_one, *missing]
+
+
+def _told(results: list[Result], said: Sequence[str]) -> list[Result]:
+    """The same, and the first of them that is missing with what was said last."""
+    number = next((index for index, one in enumerate(results) if one.status == "missing"), None)
+    if number is not None:
+        results[number] = replace(results[number], diagnostics=tuple(said))
+    return results
 
 
 def _in_comments(diagnostics: tuple[str, ...]) -> tuple[list[Result], tuple[str, ...]]:

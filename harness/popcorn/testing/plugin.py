@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+from _pytest._code.code import ExceptionRepr
 
 from popcorn.config import load_machine
 from popcorn.machine.machine import Machine
@@ -148,8 +149,8 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return None
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     policy = Policy(option.lost_retries, option.flaky_repeats)
-    run, verdict = judged(item.nodeid, policy, run=lambda: run_item(item, nextitem), fresh=lambda: tear_down_all(item))
-    for report in (*marked(run.reports, verdict), *singles.reports(item, run.singles)):
+    found = judged(item.nodeid, policy, run=lambda: run_item(item, nextitem), fresh=lambda: tear_down_all(item))
+    for report in (*marked(found.run.reports, found.verdict), *singles.reports(item, found)):
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True
@@ -165,9 +166,9 @@ def pytest_runtest_makereport(
         run_dirs = item.stash[RUN_DIRS]
         found = evidence(call.excinfo.value, diagnosed(run_dirs))
         item.stash[EVIDENCE].append(found)
-        if found.told:
-            # The JUnit report takes what is called so.
-            report.sections.append(("Captured stdout of the machine", found.told))
+        if found.told and isinstance(report.longrepr, ExceptionRepr):
+            # There the terminal has it, and the JUnit report.
+            report.longrepr.addsection("the machine", found.told)
         if folder := item.config.getoption("--failed-logs"):
             keep_logs(run_dirs, Path(folder) / folder_name(item.nodeid))
     return report

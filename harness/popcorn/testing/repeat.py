@@ -8,7 +8,7 @@ asked for, each time on a fresh machine, to tell a test that always fails from o
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pytest
 from _pytest.runner import runtestprotocol
 
 from popcorn.testing.evidence import Evidence
-from popcorn.testing.ktap import Result, title
+from popcorn.testing.ktap import Result
 from popcorn.testing.verdict import Outcome, TestVerdict
 
 Singles = dict[tuple[str, ...], Result]
@@ -50,28 +50,42 @@ class Run:
     singles: Singles = field(default_factory=dict)
 
     @property
-    def failures(self) -> list[str]:
-        """Titles, the worst first."""
-        titles = [one.title for one in sorted(self.evidence, key=lambda one: one.lost)]
-        return titles + [title(path, result) for path, result in self.singles.items() if result.failed]
+    def own_failure(self) -> bool:
+        """Whether the test itself failed, whatever single results there are."""
+        return any(report.failed for report in self.reports)
 
     @property
     def failed(self) -> bool:
-        return any(report.failed for report in self.reports) or bool(self.failures)
+        return self.own_failure or any(result.failed for result in self.singles.values())
 
     @property
     def lost(self) -> bool:
         """Whether it failed, and none of its failures is anybody's but the host's."""
+        # One that is missing tells of an end, and whose that was is told elsewhere.
         own = any(result.failed and result.status != "missing" for result in self.singles.values())
         return bool(self.evidence) and all(one.lost for one in self.evidence) and not own
 
     @property
     def title(self) -> str:
-        return next(iter(self.failures), "")
+        """Of the worst failure."""
+        return next((one.title for one in sorted(self.evidence, key=lambda one: one.lost)), "")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A test with all its runs."""
+
+    run: Run
+    """The one that stands for all of them."""
+    verdict: TestVerdict
+    single_fails: Mapping[tuple[str, ...], int] = field(default_factory=dict)
+    """Of the single results that failed: in how many repetitions they did so again, or were not there."""
+    repetitions: int = 0
 
 
 def run_item(item: pytest.Item, nextitem: pytest.Item | None) -> Run:
     """Run a test once, from the fixtures that are up."""
+    item._report_sections.clear()
     told: list[Evidence] = []
     found: Singles = {}
     item.stash[EVIDENCE], item.stash[SINGLES], item.stash[RUN_DIRS] = told, found, []
@@ -86,14 +100,12 @@ def tear_down_all(item: pytest.Item) -> None:
         item.session._setupstate.teardown_exact(None)
 
 
-def judged(test: str, policy: Policy, run: Callable[[], Run], fresh: Callable[[], None]) -> tuple[Run, TestVerdict]:
+def judged(test: str, policy: Policy, run: Callable[[], Run], fresh: Callable[[], None]) -> Judged:
     """Run a test as often as it needs.
 
     Args:
         run: runs it once.
         fresh: called before each run but the first.
-
-    Returns the run that stands for all of them, and the verdict.
     """
     lost: list[str] = []
 
@@ -107,21 +119,26 @@ def judged(test: str, policy: Policy, run: Callable[[], Run], fresh: Callable[[]
         first = again()
     elapsed_s = sum(report.duration for report in first.reports)
     if first.lost:
-        return first, TestVerdict(test, Outcome.LOST, first.title, elapsed_s, lost=(*lost, first.title))
-    if not first.failed:
-        skipped = any(report.skipped for report in first.reports)
-        outcome = Outcome.SKIPPED if skipped else Outcome.PASSED
-        return first, TestVerdict(test, outcome, _reason(first) if skipped else "", elapsed_s, lost=tuple(lost))
+        return Judged(first, TestVerdict(test, Outcome.LOST, first.title, elapsed_s, lost=(*lost, first.title)))
+    single_fails = {path: 0 for path, result in first.singles.items() if result.failed}
     fails = runs = 0
-    for _ in range(policy.repeats):
+    for _ in range(policy.repeats if first.failed else 0):
         repeated = again()
         if repeated.lost:
             lost.append(repeated.title)
             continue
         runs += 1
-        fails += repeated.failed
-    outcome = Outcome.FLAKY if fails < runs else Outcome.FAILED
-    return first, TestVerdict(test, outcome, first.title, elapsed_s, fails, runs, tuple(lost))
+        fails += repeated.own_failure
+        for path in single_fails:
+            single_fails[path] += path not in repeated.singles or repeated.singles[path].failed
+    if first.own_failure:
+        outcome = Outcome.FLAKY if fails < runs else Outcome.FAILED
+        verdict = TestVerdict(test, outcome, first.title, elapsed_s, fails, runs, tuple(lost))
+    else:
+        skipped = any(report.skipped for report in first.reports)
+        outcome = Outcome.SKIPPED if skipped else Outcome.PASSED
+        verdict = TestVerdict(test, outcome, _reason(first) if skipped else "", elapsed_s, lost=tuple(lost))
+    return Judged(first, verdict, single_fails, runs)
 
 
 def _reason(run: Run) -> str:

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import pytest
 
 from popcorn.testing import ktap
-from popcorn.testing.repeat import SINGLES, Singles
-from popcorn.testing.verdict import Outcome, TestVerdict
+from popcorn.testing.repeat import SINGLES, Judged, Singles
+from popcorn.testing.verdict import VERDICT, Outcome, TestVerdict, headline
 
-VERDICT = "popcorn_verdict"
-"""The attribute of a report with a `TestVerdict` as a dictionary."""
 SINGLE = "popcorn_single"
 """The attribute that tells such a report from those of pytest's own tests."""
 _DIAGNOSTICS = 200
@@ -38,29 +36,35 @@ class Ktap:
         return results
 
 
-def reports(item: pytest.Item, found: Singles) -> Sequence[pytest.TestReport]:
+def reports(item: pytest.Item, judged: Judged) -> list[pytest.TestReport]:
     """A report for each single result of a test."""
-    return [_report(item, path, result) for path, result in found.items()]
+    return [_report(item, path, result, judged) for path, result in judged.run.singles.items()]
 
 
-def _report(item: pytest.Item, path: tuple[str, ...], result: ktap.Result) -> pytest.TestReport:
+def _report(item: pytest.Item, path: tuple[str, ...], result: ktap.Result, judged: Judged) -> pytest.TestReport:
     test, bracket, parameters = item.nodeid.partition("[")
-    nodeid = f"{'::'.join((test, *(name.replace('::', ' ').replace('[', '(').replace(']', ')') for name in path)))}"
-    said = "\n".join([result.remark, *result.diagnostics[-_DIAGNOSTICS:]]).strip()
-    outcome = Outcome.SKIPPED if result.status == "skipped" else Outcome.FAILED if result.failed else Outcome.PASSED
+    names = (name.replace("::", " ").replace("[", "(").replace("]", ")") for name in path)
     file, line, _ = item.location
+    said = "\n".join([result.remark, *result.diagnostics[-_DIAGNOSTICS:]]).strip()
+    fails, runs = (judged.single_fails[path], judged.repetitions) if result.failed else (0, 0)
+    outcome = Outcome.SKIPPED if result.status == "skipped" else Outcome.PASSED
+    if result.failed:
+        outcome = Outcome.FLAKY if fails < runs else Outcome.FAILED
     verdict = TestVerdict(
-        f"{nodeid}{bracket}{parameters}",
+        f"{'::'.join((test, *names))}{bracket}{parameters}",
         outcome,
         ktap.title(path, result) if result.failed else result.remark,
+        fails=fails,
+        runs=runs,
         text=said if result.failed else "",
     )
+    told = ": ".join(filter(None, [headline(verdict), verdict.title]))
     report = pytest.TestReport(
         nodeid=verdict.test,
         location=(file, line, "::".join(path)),
         keywords={},
-        outcome={"passed": "passed", "skipped": "skipped"}.get(outcome, "failed"),  # type: ignore[arg-type]
-        longrepr=_longrepr(item, outcome, verdict.title, said),
+        outcome="failed" if result.failed else "skipped" if outcome is Outcome.SKIPPED else "passed",
+        longrepr=_longrepr(item, result, f"{told}\n{said}".strip()),
         when="call",
     )
     setattr(report, VERDICT, verdict.to_dict())
@@ -68,11 +72,11 @@ def _report(item: pytest.Item, path: tuple[str, ...], result: ktap.Result) -> py
     return report
 
 
-def _longrepr(item: pytest.Item, outcome: Outcome, title: str, said: str) -> str | tuple[str, int, str] | None:
-    if outcome is Outcome.SKIPPED:
+def _longrepr(item: pytest.Item, result: ktap.Result, told: str) -> str | tuple[str, int, str] | None:
+    if result.status == "skipped":
         file, line, _ = item.location
-        return file, line or 0, f"Skipped: {title}"
-    return f"{title}\n{said}".strip() if outcome is Outcome.FAILED else None
+        return file, line or 0, f"Skipped: {result.remark}"
+    return told if result.failed else None
 
 
 def _unique(path: tuple[str, ...], taken: Singles) -> tuple[str, ...]:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from popcorn.testing.singles import VERDICT
-from popcorn.testing.verdict import Outcome, TestVerdict
+from popcorn.testing.verdict import VERDICT, Outcome, TestVerdict, headline
 
 _TEXT_CHARS = 20_000
 _CRASHED = "???"
@@ -34,15 +33,6 @@ def marked(reports: Sequence[pytest.TestReport], verdict: TestVerdict) -> list[p
         _add_to_message(bad, headline(verdict))
     setattr(found[-1], VERDICT, verdict.to_dict())
     return found
-
-
-def headline(verdict: TestVerdict) -> str:
-    """What stands before a failure's message; empty where there is nothing to add."""
-    if verdict.outcome is Outcome.LOST:
-        return f"infrastructure failure in {len(verdict.lost)} runs, nothing is known of the kernel"
-    if verdict.rate is not None:
-        return f"{'flaky' if verdict.outcome is Outcome.FLAKY else 'fails always'}: {verdict.rate}"
-    return ""
 
 
 def folder_name(nodeid: str) -> str:
@@ -108,5 +98,5 @@ def _add_to_message(report: pytest.TestReport, told: str) -> None:
 
 
 def _text(report: pytest.TestReport) -> str:
-    told = "\n".join(content for name, content in report.sections if name.startswith("Captured stdout of"))
-    return "\n\n".join(filter(None, [report.longreprtext[-_TEXT_CHARS:], told[:_TEXT_CHARS]]))
+    # What ended it stands at the end.
+    return report.longreprtext[-_TEXT_CHARS:]

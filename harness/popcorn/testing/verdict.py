@@ -11,6 +11,8 @@ from typing import Any
 from popcorn.errors import CheckFailed, FlakyError, HostError
 
 CONFIDENCE = 0.95
+VERDICT = "popcorn_verdict"
+"""The attribute of a report of pytest's with a `TestVerdict` as a dictionary."""
 
 
 class Outcome(StrEnum):
@@ -101,3 +103,12 @@ class TestVerdict:
     def from_dict(cls, found: dict[str, Any]) -> TestVerdict:
         known = {field.name: found[field.name] for field in fields(cls) if field.name in found}
         return cls(**known | {"outcome": Outcome(found["outcome"]), "lost": tuple(found.get("lost", ()))})
+
+
+def headline(verdict: TestVerdict) -> str:
+    """What stands before a failure's message; empty where there is nothing to add."""
+    if verdict.outcome is Outcome.LOST:
+        return f"infrastructure failure in {len(verdict.lost)} runs, nothing is known of the kernel"
+    if verdict.rate is not None:
+        return f"{'flaky' if verdict.outcome is Outcome.FLAKY else 'fails always'}: {verdict.rate}"
+    return ""
