@@ -103,6 +103,8 @@ class Laboratory:
             [
                 *("timeout", f"--kill-after={_KILL_AFTER_S}", f"{test.timeout_s:g}", sys.executable, "-m", "pytest"),
                 *(*selection(test.what, self.task.series), "-n", "0", "-p", "no:cacheprovider", f"--junitxml={report}"),
+                # How often it is run is the search's to say.
+                *("-p", "popcorn.testing.plugin", "--lost-retries", "0"),
                 f"--basetemp={place / 'machines'}",
             ],
             cwd=source_root(),

@@ -24,7 +24,7 @@ Method = Literal["bootstrap", "t", "none"]
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a quantity lies with 95 % confidence."""
+    """Where a quantity lies, with 95 % confidence unless another was asked for."""
 
     low: float
     high: float
@@ -78,10 +78,14 @@ def estimate(samples: Sequence[float]) -> Estimate:
     return Estimate(values, mean, std, statistics.median(values), _of_mean(values, mean, std))
 
 
-def ratio(first: Sequence[float], second: Sequence[float]) -> Ratio:
-    """Of two means of positive samples, at least one each."""
+def ratio(first: Sequence[float], second: Sequence[float], confidence: float = CONFIDENCE) -> Ratio:
+    """Of two means of positive samples, at least one each.
+
+    Args:
+        confidence: of the interval; who looks at many at once wants more of each.
+    """
     value = statistics.fmean(first) / statistics.fmean(second)
-    return Ratio(value, _of_ratio(first, second, value))
+    return Ratio(value, _of_ratio(first, second, value, confidence))
 
 
 def _of_mean(values: tuple[float, ...], mean: float, std: float) -> Interval | None:
@@ -106,7 +110,7 @@ def _of_mean(values: tuple[float, ...], mean: float, std: float) -> Interval | N
     return Interval(float(found.low), float(found.high), "bootstrap")
 
 
-def _of_ratio(first: Sequence[float], second: Sequence[float], value: float) -> Interval | None:
+def _of_ratio(first: Sequence[float], second: Sequence[float], value: float, confidence: float) -> Interval | None:
     if min(len(first), len(second)) < 2 or min(*first, *second) <= 0:
         return None
     few = min(len(first), len(second)) < BOOTSTRAP_FROM
@@ -114,12 +118,12 @@ def _of_ratio(first: Sequence[float], second: Sequence[float], value: float) -> 
         return Interval(value, value, "t" if few else "bootstrap")
     stats, np = _libraries()
     if few:
-        found = stats.ttest_ind(np.log(first), np.log(second), equal_var=False).confidence_interval(CONFIDENCE)
+        found = stats.ttest_ind(np.log(first), np.log(second), equal_var=False).confidence_interval(confidence)
         return Interval(math.exp(found.low), math.exp(found.high), "t")
     found = stats.bootstrap(
         (first, second),
         lambda one, other, axis=-1: np.mean(one, axis=axis) / np.mean(other, axis=axis),
-        confidence_level=CONFIDENCE,
+        confidence_level=confidence,
         n_resamples=_RESAMPLES,
         method="percentile",
         random_state=np.random.default_rng(_SEED),
