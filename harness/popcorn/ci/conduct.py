@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Taking the steps, and writing down what was found as soon as it is: a job that is stopped leaves that."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from popcorn import __version__, junit
+from popcorn.ci import steps
+from popcorn.ci.job import Job
+from popcorn.ci.record import JUNIT, SUMMARY_FILE, VERDICTS_FILE, Record, Step
+from popcorn.ci.summary import render
+from popcorn.errors import PopcornError, UserError
+from popcorn.files import write_atomic
+from popcorn.gate.compare import Comparison, Verdict, compare, regressions
+from popcorn.gate.measured import read_measured
+from popcorn.progress import note
+from popcorn.run.manifest import code_commit, typed_words
+from popcorn.testing.tell import read_verdicts
+from popcorn.testing.verdict import Outcome, TestVerdict, exit_status
+
+
+@dataclass
+class Found:
+    """All that is known by now."""
+
+    job: Job
+    record: Record
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    """By experiment."""
+
+    @property
+    def verdicts(self) -> list[TestVerdict]:
+        return read_verdicts(self.job.folder / VERDICTS_FILE)
+
+    @property
+    def before(self) -> dict[str, TestVerdict]:
+        """What the baseline's tests came to, by test."""
+        folder = self.job.wanted.baseline
+        return {one.test: one for one in read_verdicts(folder / VERDICTS_FILE)} if folder else {}
+
+    def status(self) -> int:
+        """The exit status that this comes to."""
+        found = [step.outcome for step in self.record.steps] + [one.outcome for one in self.verdicts]
+        if regressions(list(self.comparisons.values())):
+            found.append(Outcome.FAILED)
+        return exit_status(found)
+
+
+class Conductor:
+    """Takes the steps of a job."""
+
+    def __init__(self, job: Job) -> None:
+        record = Record(popcorn=__version__, commit=code_commit(), typed=typed_words(sys.argv), begun=time.time())
+        self.found = Found(job, record)
+        self._running = ""
+
+    def __call__(self) -> Found:
+        """Take all steps.
+
+        Raises:
+            UserError: a step cannot be done as it was asked for.
+            KeyboardInterrupt: somebody stopped it; what had ended is written down.
+        """
+        job = self.found.job
+        job.folder.mkdir(parents=True, exist_ok=True)
+        self._save()
+        try:
+            built = self._step("build", lambda: steps.build(job), log="build.log")
+            if job.wanted.tests:
+                self._step("tests", lambda: steps.tests(job), log="tests.log", after=built)
+            for name in job.wanted.experiments:
+                self._experiment(name, after=built)
+        except BaseException as error:
+            with _Undisturbed():
+                self._stopped(error)
+            raise
+        self._end()
+        return self.found
+
+    def _step(
+        self, name: str, take: Callable[[], steps.Found], *, log: str = "", after: Outcome = Outcome.PASSED
+    ) -> Outcome:
+        if after is not Outcome.PASSED:
+            self._add(Step(name=name, outcome=Outcome.SKIPPED, elapsed_s=0.0, detail="it was not built"))
+            return Outcome.SKIPPED
+        note(f"ci: {name}")
+        self._running, began = name, time.monotonic()
+        outcome, detail = take()
+        self._running = ""
+        there = (self.found.job.folder / log).is_file()
+        elapsed_s = time.monotonic() - began
+        self._add(Step(name=name, outcome=outcome, elapsed_s=elapsed_s, detail=detail, log=log if there else ""))
+        return outcome
+
+    def _experiment(self, name: str, *, after: Outcome) -> None:
+        job, stem = self.found.job, Path(name).stem
+        measured: list[Path] = []
+
+        def take() -> steps.Found:
+            outcome, detail, run_dir = steps.experiment(job, name)
+            measured.extend([run_dir] if run_dir else [])
+            return outcome, detail
+
+        self._step(f"experiment {stem}", take, log=f"experiment-{stem}.log", after=after)
+        for run_dir in measured:
+            known = {**self.found.record.experiments, stem: str(run_dir.relative_to(job.folder))}
+            self.found.record = self.found.record.model_copy(update={"experiments": known})
+            self._compare(stem, run_dir)
+            self._save()
+
+    def _compare(self, stem: str, run_dir: Path) -> None:
+        job = self.found.job
+        before = job.baseline.experiments.get(stem) if job.baseline is not None else None
+        if before is None or job.wanted.baseline is None:
+            return
+        try:
+            base, new = read_measured(job.wanted.baseline / before), read_measured(run_dir)
+        except UserError as error:
+            note(f"warning: {stem} is not compared: {error}")
+            return
+        self.found.comparisons[stem] = compare(base, new, job.thresholds)
+
+    def _add(self, step: Step) -> None:
+        record = self.found.record
+        self.found.record = record.model_copy(update={"steps": (*record.steps, step)})
+        self._save()
+
+    def _end(self) -> None:
+        update = {"ended": time.time(), "status": self.found.status()}
+        self.found.record = self.found.record.model_copy(update=update)
+        self._save()
+
+    def _stopped(self, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt):
+            cause = signal.Signals(getattr(error, "number", signal.SIGINT)).name
+        else:
+            cause = str(error).partition("\n")[0] or type(error).__name__
+        where = f" during {self._running}" if self._running else ""
+        update = {"ended": time.time(), "stopped": f"{cause}{where}"}
+        self.found.record = self.found.record.model_copy(update=update)
+        # On a full disk there is nothing to be written down, and the error itself tells more.
+        with contextlib.suppress(OSError, PopcornError):
+            self._save()
+
+    def _save(self) -> None:
+        folder = self.found.job.folder
+        self.found.record.save(folder)
+        write_atomic(folder / SUMMARY_FILE, render(self.found))
+        junit.write(folder / JUNIT / "ci.xml", "popcorn ci", _cases(self.found))
+        partial = folder / JUNIT / "tests.xml"
+        if self.found.record.stopped and not partial.is_file() and self.found.verdicts:
+            junit.write(partial, "tests, partial", _partial_cases(self.found))
+
+
+def _cases(found: Found) -> list[junit.Case]:
+    cases = [
+        junit.Case(step.name, step.detail, step.outcome in (Outcome.PASSED, Outcome.SKIPPED), step.elapsed_s)
+        for step in found.record.steps
+    ]
+    for stem, comparison in found.comparisons.items():
+        for one in comparison.findings:
+            if one.verdict is not Verdict.TOLD:
+                said = f"{one.verdict}: {one.base} before, {one.new} now {one.unit}. {one.why}"
+                cases.append(junit.Case(f"{stem}: {one.point}", said, not one.verdict.regression, 0.0))
+    if found.record.stopped:
+        cases.append(junit.Case("not stopped", f"partial results: {found.record.stopped}", False, 0.0))
+    return cases
+
+
+def _partial_cases(found: Found) -> list[junit.Case]:
+    fine = (Outcome.PASSED, Outcome.SKIPPED)
+    cases = [junit.Case(one.test, one.text or one.title, one.outcome in fine, one.elapsed_s) for one in found.verdicts]
+    return [*cases, junit.Case("all tests ended", f"partial results: {found.record.stopped}", False, 0.0)]
+
+
+class _Undisturbed:
+    """Signals that ask to end are late already."""
+
+    def __enter__(self) -> None:
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                self._before[number] = signal.signal(number, signal.SIG_IGN)
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

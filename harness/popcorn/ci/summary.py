@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The answer for people: one page of Markdown, what is worse first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jinja2
+
+from popcorn.experiment.timing import as_time
+from popcorn.gate.compare import Finding, Verdict
+from popcorn.gate.tell import HEADER, conclusion, row
+from popcorn.testing.verdict import Outcome, TestVerdict
+
+if TYPE_CHECKING:
+    from popcorn.ci.conduct import Found
+
+_MOST_ROWS = 50
+"""Of each table: a page that takes half a megabyte is shown by nobody."""
+_TEXT_CHARS = 3_000
+_WORDS = {0: "fine", 1: "regression", 3: "infrastructure failure", 4: "flaky"}
+
+
+def render(found: Found) -> str:
+    """The page, of what is known by now."""
+    record, before = found.record, found.before
+    verdicts = found.verdicts
+    failed = [one for one in verdicts if one.outcome is Outcome.FAILED]
+    old = [one for one in failed if one.test in before and before[one.test].outcome is Outcome.FAILED]
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
+    )
+    environment.filters |= {"cell": cell, "as_time": as_time, "cut": _cut}
+    template = Path(__file__).with_name("summary.md.j2").read_text(encoding="utf-8")
+    return environment.from_string(template).render(
+        record=record,
+        answer=_WORDS[found.status()],
+        status=found.status(),
+        broken=[one for one in record.steps if one.outcome is Outcome.FAILED and one.name != "tests"],
+        failed=[one for one in failed if one not in old],
+        old=old,
+        lost=[one for one in record.steps if one.outcome is Outcome.LOST and one.name != "tests"],
+        lost_tests=[one for one in verdicts if one.outcome is Outcome.LOST],
+        flaky=[(one, _before(one, before)) for one in verdicts if one.outcome is Outcome.FLAKY],
+        recovered=[one for one in verdicts if one.lost and one.outcome in (Outcome.PASSED, Outcome.SKIPPED)],
+        comparisons=found.comparisons,
+        conclusion=conclusion,
+        findings=_findings,
+        found=found,
+        header=HEADER,
+        row=row,
+        Verdict=Verdict,
+        most=_MOST_ROWS,
+        baseline=found.job.wanted.baseline,
+    )
+
+
+def cell(text: object) -> str:
+    """Text that stands in a table and means what it says."""
+    escaped = str(text).replace("&", "&amp;").replace("<", "&lt;")
+    for character in "\\|*_`[]":
+        escaped = escaped.replace(character, f"\\{character}")
+    return " ".join(escaped.split())
+
+
+def _findings(found: Found, *verdicts: Verdict) -> list[Finding]:
+    return [one for comparison in found.comparisons.values() for one in comparison.findings if one.verdict in verdicts]
+
+
+def _before(verdict: TestVerdict, before: dict[str, TestVerdict]) -> str:
+    earlier = before.get(verdict.test)
+    if earlier is None:
+        return "not known"
+    return str(earlier.rate) if earlier.rate is not None else str(earlier.outcome)
+
+
+def _cut(text: str) -> str:
+    """The end of a text, which no fence in it can end."""
+    return "\n".join(text[-_TEXT_CHARS:].replace("```", "'''").splitlines())

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`popcorn ci`: pytest is the real one, on suites of a few lines; nothing is built, and experiments are stand-ins."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+from junit_schema import complaints
+
+from popcorn import hostpackages
+from popcorn.ci import steps
+from popcorn.ci.job import Job
+from popcorn.ci.summary import cell
+from popcorn.cli.ci import ci
+from popcorn.errors import HostError, UserError
+from popcorn.testing.tell import read_verdicts
+from popcorn.testing.verdict import Outcome
+
+_SUITE = """
+import os
+from popcorn.errors import MachineLostError
+
+def runs():
+    with open(os.environ["COUNT"], "a") as out: out.write(".")
+    return len(open(os.environ["COUNT"]).read())
+
+def test_fine(): pass
+def test_tried(): {body}
+"""
+_LOST = "raise MachineLostError('QEMU was killed')"
+_FLAKY = "assert runs() % 2 == 0"
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs the command, on a suite with one test that does what is told."""
+    monkeypatch.setattr(hostpackages, "ensure", lambda _what: None)
+    monkeypatch.setattr(steps, "build", lambda _job: (Outcome.PASSED, "6.12.0"))
+    monkeypatch.setenv("COUNT", str(tmp_path / "count"))
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+    def invoke(body: str, *words: str, output: str = "out") -> Result:
+        suite = tmp_path / "test_it.py"
+        suite.write_text(_SUITE.format(body=body))
+        argv = ["--suite", str(suite), "--output", str(tmp_path / output), "-n", "0", "--repeats", "2", *words]
+        return CliRunner().invoke(ci, argv, standalone_mode=False)
+
+    return invoke
+
+
+def _summary(tmp_path: Path, output: str = "out") -> str:
+    return (tmp_path / output / "summary.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "title", "section"),
+    [
+        ("pass", 0, "fine", "## Steps"),
+        ("assert 1 == 2", 1, "regression", "## Regressions: tests that fail"),
+        (_LOST, 3, "infrastructure failure", "## Infrastructure failures"),
+        (_FLAKY, 4, "flaky", "## Flaky tests"),
+    ],
+)
+def test_each_outcome_has_a_status_and_a_section(
+    body: str, status: int, title: str, section: str, run: Run, tmp_path: Path
+) -> None:
+    assert run(body).return_value == status
+    page = _summary(tmp_path)
+    assert page.startswith(f"# Popcorn CI: {title}\n")
+    assert next(line for line in page.splitlines() if line.startswith("## ")) == section
+    assert json.loads((tmp_path / "out" / "ci.json").read_text())["status"] == status
+    for report in (tmp_path / "out" / "junit").iterdir():
+        assert complaints(report) == []
+
+
+def test_a_flaky_test_is_told_with_its_rate(run: Run, tmp_path: Path) -> None:
+    run(_FLAKY)
+    assert "1 of 2 repetitions failed: 50%, 95 % interval 1% to 99%" in _summary(tmp_path)
+
+
+def test_what_failed_before_stands_behind_what_did_not(run: Run, tmp_path: Path) -> None:
+    run("assert 1 == 2", output="base")
+    assert run("assert 1 == 2", "--baseline", str(tmp_path / "base")).return_value == 1
+    page = _summary(tmp_path)
+    assert "## Tests that failed in the baseline, too" in page
+    assert "## Regressions" not in page
+    run("pass", output="good")
+    run("assert 1 == 2", "--baseline", str(tmp_path / "good"), output="new")
+    assert "## Regressions: tests that fail and did not in the baseline" in _summary(tmp_path, "new")
+
+
+def test_the_summary_goes_where_it_is_wanted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps_file = tmp_path / "github"
+    steps_file.write_text("of another step\n")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(steps_file))
+    run("pass", "--summary", str(tmp_path / "page.md"))
+    assert (tmp_path / "page.md").read_text() == _summary(tmp_path)
+    assert steps_file.read_text() == f"of another step\n{_summary(tmp_path)}\n"
+
+
+def test_what_does_not_build_is_a_regression_and_nothing_else_is_done(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "build", lambda _job: (Outcome.FAILED, "does not build: a.c: expected ';'"))
+    assert run("pass", "--experiment", "quick").return_value == 1
+    page = _summary(tmp_path)
+    assert page.index("## Regression: build") < page.index("## Steps")
+    assert "| tests | skipped |" in page
+    assert not (tmp_path / "out" / "tests.log").exists()
+
+
+def test_a_build_that_the_host_lost_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from popcorn.build import kernel
+    from popcorn.ci.job import Wanted, check
+
+    calls: list[int] = []
+
+    def lost(*_: object, **__: object) -> None:
+        calls.append(1)
+        raise HostError("no memory")
+
+    monkeypatch.setattr(kernel, "build_kernel", lost)
+    (tmp_path / "out").mkdir()
+    assert steps.build(check(Wanted(retries=2), tmp_path / "out")) == (Outcome.LOST, "no memory")
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (("--suite", "nowhere"), "there are no tests 'nowhere'"),
+        (("--experiment", "fig99"), "unknown experiment 'fig99'"),
+        (("--thresholds", "none.toml"), "cannot read the thresholds"),
+        (("--baseline", "."), "is no baseline"),
+        (("-k", "nothing_is_called_so"), "there are no such tests"),
+    ],
+)
+def test_the_users_mistakes_are_told(words: Sequence[str], cause: str, run: Run) -> None:
+    result = run("pass", *words)
+    assert isinstance(result.exception, UserError)
+    assert cause in str(result.exception)
+
+
+def test_results_of_an_earlier_run_are_not_mixed_with(run: Run) -> None:
+    run("pass")
+    assert "holds something already" in str(run("pass").exception)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Stand-in for an experiment, which measures so many messages."""
+    from some_run import manifest
+
+    from popcorn.run.results import Measurement, Results
+
+    messages = [1000.0]
+
+    def experiment(job: Job, name: str) -> tuple[Outcome, str, Path | None]:
+        run_dir = job.folder / "runs" / name
+        run_dir.mkdir(parents=True)
+        manifest().save(run_dir)
+        with Results(run_dir, name) as results:
+            results.add(Measurement("count.messages", messages[0], ""))
+        return Outcome.PASSED, "", run_dir
+
+    monkeypatch.setattr(steps, "experiment", experiment)
+    return messages
+
+
+def test_a_worse_count_is_a_regression_and_stands_first(run: Run, measured: list[float], tmp_path: Path) -> None:
+    assert run("pass", "--experiment", "quick", output="base").return_value == 0
+    measured[0] = 1100.0
+    result = run(_FLAKY, "--experiment", "quick", "--baseline", str(tmp_path / "base"))
+    assert result.return_value == 1
+    sections = [line for line in _summary(tmp_path).splitlines() if line.startswith("## ")]
+    assert sections == ["## Regressions: measured", "## Flaky tests", "## Steps"]
+    assert "| count.messages | benchmark | - | - | 1000 | 1100 | 1.10 |" in _summary(tmp_path)
+    assert complaints(tmp_path / "out" / "junit" / "ci.xml") == []
+
+
+def test_a_baseline_may_have_been_moved(run: Run, measured: list[float], tmp_path: Path) -> None:
+    run("pass", "--experiment", "quick", output="base")
+    shutil.move(tmp_path / "base", tmp_path / "elsewhere")
+    run("pass", "--experiment", "quick", "--baseline", str(tmp_path / "elsewhere"))
+    assert "quick against the baseline | fine" in _summary(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_everything_and_leaves_what_had_ended(number: int, tmp_path: Path) -> None:
+    suite = tmp_path / "test_it.py"
+    suite.write_text("import time\ndef test_fine(): pass\ndef test_long(): time.sleep(7653)\n")
+    script = (
+        "import sys; from popcorn import hostpackages; from popcorn.ci import steps; from popcorn.cli.main import main;"
+        "from popcorn.testing.verdict import Outcome;"
+        "hostpackages.ensure = lambda _: None; steps.build = lambda _: (Outcome.PASSED, '');"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["ci", "--suite", str(suite), "--output", str(tmp_path / "out"), "-n", "2"]
+    argv = ["env", "--default-signal=INT", sys.executable, "-P", "-c", script, *words]
+    env = os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH") or str(Path(steps.__file__).parents[2])}
+    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not read_verdicts(tmp_path / "out" / "verdicts.jsonl"):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert len(family) >= 3, "pytest and its two workers"
+        process.send_signal(number)
+        assert process.wait(timeout=10) == 128 + number
+    _, alive = psutil.wait_procs(family, timeout=3)
+    assert alive == []
+    page = (tmp_path / "out" / "summary.md").read_text()
+    assert page.startswith("# Popcorn CI: stopped\n")
+    assert f"**Partial results: stopped by {signal.Signals(number).name} during tests.**" in page
+    record = json.loads((tmp_path / "out" / "ci.json").read_text())
+    assert (record["stopped"], record["status"]) == (f"{signal.Signals(number).name} during tests", None)
+    report = tmp_path / "out" / "junit" / "tests.xml"
+    assert complaints(report) == []
+    assert "test_fine" in report.read_text()
+    assert "partial results" in report.read_text()
+
+
+def test_text_in_a_table_means_what_it_says() -> None:
+    assert cell("a|b <x> `c`\nd") == r"a\|b &lt;x> \`c\` d"
