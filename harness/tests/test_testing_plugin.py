@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +17,8 @@ from junit_schema import complaints
 
 # A suite that runs in this process ends with the modules that were there before it, and numpy cannot be loaded twice.
 import popcorn
+import popcorn.bisect.classify
+import popcorn.diagnose.live
 import popcorn.testing.plugin
 
 PLUGIN = ("-p", "popcorn.testing.plugin", "-p", "no:cacheprovider")
@@ -254,6 +258,13 @@ def test_a_suite_without_machines_keeps_its_order(suite: pytest.Pytester) -> Non
     result = suite.runpytest(*PLUGIN, "test_z.py", "test_a.py", "-v")
     names = [line.split("::")[1].split()[0] for line in result.outlines if "PASSED" in line]
     assert names == ["test_one", "test_two", "test_three"]
+
+
+def test_who_has_popcorn_installed_pays_little_for_it_in_other_suites() -> None:
+    heavy = "{'numpy', 'scipy', 'paramiko', 'pydantic'}"
+    script = f"import sys, popcorn.testing.plugin; assert not {heavy} & set(sys.modules)"
+    harness = Path(popcorn.__file__).parents[1]
+    subprocess.run([sys.executable, "-c", script], check=True, env=os.environ | {"PYTHONPATH": str(harness)})
 
 
 def test_an_installed_popcorn_is_loaded_once(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,12 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from popcorn.bisect.classify import build_failure
-from popcorn.build.kbuild import KernelBuildError
-from popcorn.diagnose.excerpt import essence
-from popcorn.diagnose.kinds import Kind
-from popcorn.diagnose.live import diagnose_folder
-from popcorn.diagnose.recorded import MachineDiagnosis
 from popcorn.errors import HostError, PopcornError
-from popcorn.machine.machine import read_log, recorded_logs
+
+if TYPE_CHECKING:
+    from popcorn.diagnose.recorded import MachineDiagnosis
 
 _CONSOLE_LINES = 15
 _CONSOLES = 4
@@ -36,6 +33,8 @@ class Evidence:
 
 def diagnosed(run_dirs: Sequence[Path]) -> list[MachineDiagnosis]:
     """The diagnosis of each of these machines of which anything was recorded."""
+    from popcorn.diagnose.live import diagnose_folder
+
     found = []
     for run_dir in run_dirs:
         try:
@@ -51,6 +50,10 @@ def evidence(error: BaseException, machines: Sequence[MachineDiagnosis]) -> Evid
     A kernel that crashed is believed first, then what is known of the host. That the host was too slow for a kernel
     is an excuse for one that was waited for in vain, and none for a wrong answer.
     """
+    from popcorn.bisect.classify import build_failure
+    from popcorn.build.kbuild import KernelBuildError
+    from popcorn.diagnose.kinds import Kind
+
     told = "\n\n".join(map(_told, machines))
     crashed = [kernel for machine in machines for kernel in machine.crashed]
     if crashed:
@@ -82,6 +85,10 @@ def keep_logs(run_dirs: Sequence[Path], into: Path) -> None:
 
 
 def _told(machine: MachineDiagnosis) -> str:
+    from popcorn.diagnose.excerpt import essence
+    from popcorn.diagnose.kinds import Kind
+    from popcorn.machine.machine import read_log, recorded_logs
+
     lines = [f"machine: {machine.infrastructure}"] if machine.infrastructure else []
     for kernel in machine.kernels:
         if kernel.kind is not Kind.FINE:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from popcorn.guest.finished import Finished
-from popcorn.guest.run import Via
-from popcorn.machine.machine import Machine
+if TYPE_CHECKING:
+    from popcorn.guest.finished import Finished
+    from popcorn.guest.run import Via
+    from popcorn.machine.machine import Machine
 
 COMMAND_S = 120.0
 

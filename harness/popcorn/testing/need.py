@@ -6,16 +6,15 @@ from __future__ import annotations
 import os
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from popcorn.build.series import load_series
-from popcorn.build.source import at_hand
-from popcorn.machine.assemble import Choice
-from popcorn.machine.boot import AccelChoice
+if TYPE_CHECKING:
+    from popcorn.machine.boot import AccelChoice
 
 EVERY_SERIES = ("6.12", "3.2")
+"""The default first."""
 MIXED = ("6.12+3.2", "3.2+6.12")
 """The primary's and the secondaries'."""
 
@@ -28,8 +27,8 @@ class Need:
     policy: str = "per-core"
     flavour: str = "default"
     scratch: bool = False
-    series: str = Choice().series
-    secondary_series: str = Choice().series
+    series: str = EVERY_SERIES[0]
+    secondary_series: str = EVERY_SERIES[0]
     accel: AccelChoice = "auto"
 
     def __str__(self) -> str:
@@ -79,8 +78,11 @@ def lacking(series: str) -> str | None:
 
     The default's base is fetched when it is not there.
     """
+    from popcorn.build.series import load_series
+    from popcorn.build.source import at_hand
+
     for one in series.split("+"):
-        if one != Choice().series and source_of(one) is None and not at_hand(load_series(one)):
+        if one != EVERY_SERIES[0] and source_of(one) is None and not at_hand(load_series(one)):
             return (
                 f"the source of Linux {one} is not at hand: `popcorn build kernel --series {one} --source TREE` "
                 f"keeps it, or POPCORN_SOURCE_{one.replace('.', '_')} names it"

@@ -13,6 +13,8 @@ once for each series of kernels, ``series=MIXED`` with secondaries of another th
 not at hand is left out, with the reason. ``@pytest.mark.kvm`` wants KVM, and is skipped where it does not work.
 
 With pytest-xdist each worker has a machine of its own (see `turns`).
+
+Where Popcorn is installed this is imported by every pytest: what takes long to import is imported where it is used.
 """
 
 from __future__ import annotations
@@ -23,12 +25,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 from _pytest._code.code import ExceptionRepr
 
-from popcorn.config import load_machine
-from popcorn.machine.machine import Machine
 from popcorn.testing import singles, turns
 from popcorn.testing.evidence import diagnosed, evidence, keep_logs
 from popcorn.testing.kernel import Everywhere, Kernel, KernelById, everywhere_in
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
     from xdist.remote import Producer
     from xdist.workermanage import WorkerController
 
+    from popcorn.machine.machine import Machine
     from popcorn.testing.scheduling import GroupScheduling
 
 _SCHEDULING = pytest.StashKey[TemporaryDirectory[str]]()
@@ -96,6 +96,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """For ``-n auto``."""
     if not config.getini("popcorn_suite"):
         return None
+    import psutil
+
     return turns.workers(len(os.sched_getaffinity(0)), psutil.virtual_memory().available)
 
 
@@ -138,6 +140,8 @@ def _turn(item: pytest.Item) -> turns.Turn:
     need = need_of(item)
     if need is None:
         return turns.Turn(item.path.stem, None)
+    from popcorn.config import load_machine
+
     return turns.Turn(item.path.stem, str(need), load_machine(need.machine).nr_cpus)
 
 

@@ -6,17 +6,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from popcorn.config import load_machine
 from popcorn.errors import PopcornError
-from popcorn.machine import kvm
-from popcorn.machine.assemble import Choice, for_flavour, kernel_files
-from popcorn.machine.machine import Machine
-from popcorn.plan import make_plan
-from popcorn.snapshot.bringup import up
 from popcorn.testing.need import Need, source_of
+
+if TYPE_CHECKING:
+    from popcorn.machine.machine import Machine
 
 
 class Pool:
@@ -47,6 +45,12 @@ class Pool:
         return self._machine
 
     def _booted(self, need: Need) -> Machine:
+        from popcorn.config import load_machine
+        from popcorn.machine import kvm
+        from popcorn.machine.assemble import Choice, for_flavour, kernel_files
+        from popcorn.plan import make_plan
+        from popcorn.snapshot.bringup import up
+
         self.run_dir = None
         plan = for_flavour(make_plan(load_machine(need.machine), need.policy), need.flavour)
         other = need.secondary_series
