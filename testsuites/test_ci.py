@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`popcorn ci` on the example of a suite in another repository, with Popcorn as pip installs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+import psutil
+import pytest
+from command import await_no_qemu, qemus
+
+from popcorn.dirs import source_root
+
+_EXAMPLE = "harness/examples/own-suite"
+_SUITE_S = 500.0
+_STOPPED_S = 10.0
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Popcorn as pip installs it, in a folder of its own."""
+    place = tmp_path_factory.mktemp("installed")
+    words = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
+    argv = [sys.executable, "-m", "pip", "install", *words, "--target", str(place), str(source_root())]
+    subprocess.run(argv, check=True, capture_output=True, timeout=300)
+    return place
+
+
+@pytest.fixture
+def suite(private_dirs: Path) -> Path:
+    """The example, away from this checkout."""
+    shutil.copytree(source_root() / _EXAMPLE, private_dirs / "suite")
+    return private_dirs / "suite"
+
+
+def _ci(suite: Path, *words: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "popcorn", "ci", "--suite", "tests", "--output", str(suite / "out"), *words]
+
+
+def test_a_suite_of_another_repository_passes(suite: Path, installed: Path) -> None:
+    done = subprocess.run(
+        _ci(suite), cwd=suite, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, timeout=_SUITE_S, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("# Popcorn CI: fine\n")
+    lines = (suite / "out" / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()
+    found = {verdict["test"].partition("::")[2]: verdict["outcome"] for verdict in map(json.loads, lines)}
+    # Three results of KTAP in each of two kernels, one of them left out.
+    assert Counter(found.values()) in ({"passed": 8, "skipped": 3}, {"passed": 9, "skipped": 2})
+    assert found["test_a_program_that_prints_ktap::kernel-1::popcorn"] == "passed"
+    cases = list(ElementTree.parse(suite / "out" / "junit" / "tests.xml").iter("testcase"))
+    assert len(cases) == len(found)
+
+
+def test_sigterm_ends_machines_too_within_seconds(suite: Path, installed: Path) -> None:
+    log = suite / "ci.log"
+    (suite / "tests" / "test_long.py").write_text(
+        "import pytest\n"
+        "@pytest.mark.machine('two-cores.toml')\n"
+        "def test_short(machine): pass\n"
+        "@pytest.mark.machine('two-cores.toml')\n"
+        "def test_long(kernel): kernel(1).run(['sleep', '7652'], timeout_s=8000)\n"
+    )
+    words = _ci(suite, "-k", "test_short or test_long", "-n", "1")
+    with (
+        log.open("w") as out,
+        subprocess.Popen(words, cwd=suite, env=os.environ | {"PYTHONPATH": str(installed)}, stdout=out, stderr=out) as process,
+    ):
+        verdicts = suite / "out" / "verdicts.jsonl"
+        deadline = time.monotonic() + _SUITE_S
+        while not verdicts.is_file():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        family = psutil.Process(process.pid).children(recursive=True)
+        assert qemus(suite.parent), "the machine of the test that goes on"
+        began = time.monotonic()
+        process.terminate()
+        assert process.wait(timeout=_STOPPED_S) == 128 + signal.SIGTERM, log.read_text()
+    await_no_qemu(suite.parent, began + _STOPPED_S - time.monotonic())
+    _, alive = psutil.wait_procs(family, timeout=max(0.1, began + _STOPPED_S - time.monotonic()))
+    assert alive == []
+    page = (suite / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "**Partial results: stopped by SIGTERM during tests.**" in page
+    assert json.loads(verdicts.read_text(encoding="utf-8").splitlines()[0])["outcome"] == "passed"
+    report = ElementTree.parse(suite / "out" / "junit" / "tests.xml")
+    assert [one.get("name") for one in report.iter("testsuite")] == ["tests, partial"]
