@@ -35,7 +35,7 @@ _IPIS = Point("cg", "popcorn", 4, "count.message_ipis")
 def _run(values: dict[Point, Sequence[float]], *, accel: str = "kvm", name: str = "h") -> Measured:
     host = manifest().host.model_copy(update={"name": name})
     points = {
-        point: Samples("s", main=not point.metric.startswith("count."), values=list(own))
+        point: Samples("s", True, not point.metric.startswith("count."), list(own), list(map(str, range(len(own)))))
         for point, own in values.items()
     }
     return Measured(Path("run"), host, accel, points)
@@ -62,6 +62,26 @@ def test_a_time_is_worse_only_if_all_of_its_interval_is() -> None:
 def test_few_samples_are_no_evidence_of_a_time() -> None:
     assert _verdict([1.0, 1.0, 1.0], [9.0, 9.0, 9.0]) is Verdict.CANNOT_SAY
     assert _verdict([1.0], [9.0]) is Verdict.CANNOT_SAY
+
+
+def test_what_differs_from_boot_to_boot_is_no_regression() -> None:
+    """Within a boot all values are alike, and boots are a tenth apart: thirty samples, three independent ones."""
+    base, new = _run({_TIME: [1.0, 1.1, 1.2] * 10}), _run({_TIME: [1.15, 1.25, 1.35] * 10})
+    for run in (base, new):
+        run.points[_TIME].boots[:] = ["a", "b", "c"] * 10
+    rules = Thresholds(rule=(Rule(metric="*", kind="timed", worse=0.02),))
+    (found,) = compare(base, new, rules).findings
+    assert found.verdict is Verdict.CANNOT_SAY
+    blind = Thresholds(rule=(Rule(metric="*", kind="timed", worse=0.02, boots=1),))
+    (found,) = compare(base, new, blind).findings
+    assert found.verdict is Verdict.WORSE
+
+
+def test_one_boot_is_no_evidence_of_a_time() -> None:
+    run = _run({_TIME: [1.0] * 6})
+    run.points[_TIME].boots[:] = ["a"] * 6
+    (found,) = compare(run, run, load_thresholds()).findings
+    assert (found.verdict, found.why) == (Verdict.CANNOT_SAY, "1 and 1 boots, 3 are needed on both sides")
 
 
 def test_a_count_needs_one_sample() -> None:

@@ -24,7 +24,8 @@ def compare(base: str, new: str, thresholds: Path | None, everything: bool, as_j
 
     Both are folders, or names of recorded runs, of `popcorn run` or `popcorn bench`. What kernels count is judged by
     its mean; a time is called worse if all of its interval lies beyond what is allowed, and if both runs are of one
-    host, with KVM. What may be worse by how much say popcorn/gate/thresholds.toml, which tells how to write a FILE.
+    host, with KVM, and of several boots (`run --boots`). By how much something may be worse is in
+    popcorn/gate/thresholds.toml, which tells how to write a FILE.
 
     Exit status: 0 no regression, 1 at least one.
     """

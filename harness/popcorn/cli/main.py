@@ -104,7 +104,7 @@ def popcorn(debug: bool) -> None:
     """Many Linux kernels on one machine.
 
     Exit statuses: 0 fine, 1 what was tested failed, 2 your mistake, 3 the host
-    or the machine failed.
+    or the machine failed, 4 a test is flaky (ci).
     """
 
 

@@ -142,9 +142,18 @@ def _judged(
         return replace(found, verdict=_counted(base, new, interval, rule, less=less))
     if obstacle:
         return replace(found, verdict=Verdict.CANNOT_SAY, why=obstacle)
-    if min(found.samples) < rule.samples or interval is None:
+    if min(found.samples) < rule.samples:
         few = f"{found.samples[0]} and {found.samples[1]} samples, {rule.samples} are needed on both sides"
         return replace(found, verdict=Verdict.CANNOT_SAY, why=few)
+    if rule.boots > 1:
+        old_boots, new_boots = before.of_boots(), after.of_boots()
+        if min(len(old_boots), len(new_boots)) < rule.boots:
+            few = f"{len(old_boots)} and {len(new_boots)} boots, {rule.boots} are needed on both sides"
+            return replace(found, verdict=Verdict.CANNOT_SAY, why=few)
+        interval = ratio(new_boots, old_boots, confidence).interval
+        found = replace(found, interval=interval)
+    if interval is None:
+        return replace(found, verdict=Verdict.CANNOT_SAY, why="values that are not positive have no ratio")
     verdict = _timed(interval, rule, less=less)
     why = "the interval reaches beyond the bound" if verdict is Verdict.CANNOT_SAY else ""
     return replace(found, verdict=verdict, why=why)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,8 +37,17 @@ class Samples:
     main: bool = False
     """Whether it is what the workload is measured for."""
     values: list[float] = field(default_factory=list)
+    boots: list[str] = field(default_factory=list)
+    """Of each value, the boot in which it was measured."""
     lost: list[str] = field(default_factory=list)
     """Statuses and reasons of trials without a value, but for those that somebody ended."""
+
+    def of_boots(self) -> list[float]:
+        """The mean of each boot."""
+        found: dict[str, list[float]] = {}
+        for value, boot in zip(self.values, self.boots, strict=True):
+            found.setdefault(boot, []).append(value)
+        return [statistics.fmean(own) for own in found.values()]
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,8 @@ def _of_experiment(run_dir: Path) -> Measured:
             main = one.metric == workload.metric
             less = workload.less_is_better if main else _less_is_better(one.unit)
             point = Point(row.workload, row.system, row.cores, one.metric)
-            _add(points, point, one, Samples(one.unit, less, main), f"{row.status}: {row.reason}".removesuffix(": "))
+            why = f"{row.status}: {row.reason}".removesuffix(": ")
+            _add(points, point, one, Samples(one.unit, less, main), row.boot, why)
     return Measured(run_dir, record.host, record.accel, points)
 
 
@@ -83,7 +94,7 @@ def _of_benchmark(run_dir: Path) -> Measured:
     points: dict[Point, Samples] = {}
     for one in _whole(read_results(run_dir)):
         point = Point("benchmark", "", 0, one.metric)
-        _add(points, point, one, Samples(one.unit, _less_is_better(one.unit), True), one.status)
+        _add(points, point, one, Samples(one.unit, _less_is_better(one.unit), True), "", one.status)
     return Measured(run_dir, manifest.host, manifest.accel, points)
 
 
@@ -91,12 +102,13 @@ def _whole(measurements: Iterable[Measurement]) -> Iterable[Measurement]:
     return (one for one in measurements if one.kernel is None)
 
 
-def _add(points: dict[Point, Samples], point: Point, one: Measurement, empty: Samples, why: str) -> None:
+def _add(points: dict[Point, Samples], point: Point, one: Measurement, empty: Samples, boot: str, why: str) -> None:
     if one.kernel is not None:
         return
     samples = points.setdefault(point, empty)
     if one.value is not None:
         samples.values.append(one.value)
+        samples.boots.append(boot)
     elif one.status != "killed":
         samples.lost.append(why)
 

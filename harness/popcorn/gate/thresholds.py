@@ -30,6 +30,7 @@ class Rule(_Model):
     slack: float = Field(0.0, ge=0)
     better: Literal["less", "more"] | None = None
     samples: int = Field(5, ge=2)
+    boots: int = Field(3, ge=1)
 
     def fits(self, workload: str, metric: str) -> bool:
         return fnmatchcase(metric, self.metric) or fnmatchcase(f"{workload} {metric}", self.metric)
