@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +19,7 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 from junit_schema import complaints
+from markdown_it import MarkdownIt
 
 from popcorn import hostpackages
 from popcorn.ci import steps
@@ -193,6 +196,22 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     monkeypatch.setattr(steps, "experiment", experiment)
     return messages
+
+
+def test_the_summary_is_markdown_whose_tables_hold_whatever_a_test_says(
+    run: Run, measured: list[float], tmp_path: Path
+) -> None:
+    run(_FINE, "--experiment", "quick", output="base")
+    measured[0] = 1100.0
+    nasty = dataclasses.replace(_FLAKY, title="a | b\n## no heading <b>``` `")
+    run(nasty, "--experiment", "quick", "--baseline", str(tmp_path / "base"))
+    tokens = MarkdownIt().enable("table").parse(_summary(tmp_path))
+    headings = [tokens[index + 1].content for index, one in enumerate(tokens) if one.type == "heading_open"]
+    assert headings == ["Popcorn CI: regression", "Regressions: measured", "Flaky tests", "Steps"]
+    kinds = Counter(one.type for one in tokens)
+    # Worse points, flaky tests, steps: with 10, 4 and 4 columns, and 1, 1 and 4 rows behind their headings.
+    assert (kinds["table_open"], kinds["tr_open"], kinds["td_open"]) == (3, 9, 10 + 4 + 16)
+    assert "<b>" not in MarkdownIt().enable("table").render(_summary(tmp_path))
 
 
 def test_a_worse_count_is_a_regression_and_stands_first(run: Run, measured: list[float], tmp_path: Path) -> None:

@@ -83,5 +83,5 @@ def _value(value: float | None, unit: str) -> str:
 def _allowed(found: Finding) -> str:
     if found.rule is None or found.rule.kind == "told":
         return "-"
-    slack = f" + {figure(found.rule.slack)}" if found.rule.slack else ""
+    slack = f" + {found.rule.slack:g}" if found.rule.slack else ""
     return f"{found.rule.worse:.0%}{slack}"
