@@ -42,13 +42,25 @@ def suite(private_dirs: Path) -> Path:
     return private_dirs / "suite"
 
 
+def _environment(installed: Path) -> dict[str, str]:
+    """In which this checkout is on no path, and machines are recorded among the test's own files."""
+    own = Path(os.environ["POPCORN_RUNS"]).parent.resolve()
+    return os.environ | {"PYTHONPATH": str(installed), "PYTEST_DEBUG_TEMPROOT": str(own)}
+
+
 def _ci(suite: Path, *words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "popcorn", "ci", "--suite", "tests", "--output", str(suite / "out"), *words]
 
 
 def test_a_suite_of_another_repository_passes(suite: Path, installed: Path) -> None:
     done = subprocess.run(
-        _ci(suite), cwd=suite, env=os.environ | {"PYTHONPATH": str(installed)}, capture_output=True, text=True, timeout=_SUITE_S, check=False
+        _ci(suite),
+        cwd=suite,
+        env=_environment(installed),
+        capture_output=True,
+        text=True,
+        timeout=_SUITE_S,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("# Popcorn CI: fine\n")
@@ -59,6 +71,34 @@ def test_a_suite_of_another_repository_passes(suite: Path, installed: Path) -> N
     assert found["test_a_program_that_prints_ktap::kernel-1::popcorn"] == "passed"
     cases = list(ElementTree.parse(suite / "out" / "junit" / "tests.xml").iter("testcase"))
     assert len(cases) == len(found)
+
+
+def test_a_machine_that_the_host_lost_is_replaced_and_the_kernel_not_blamed(suite: Path, installed: Path) -> None:
+    (suite / "tests" / "test_lost.py").write_text(
+        "import os, pytest, signal\n"
+        "pytestmark = pytest.mark.machine('two-cores.toml')\n"
+        "def test_lost_once(machine, kernel, tmp_path_factory):\n"
+        "    mark = tmp_path_factory.getbasetemp() / 'lost'\n"
+        "    if not mark.exists():\n"
+        "        mark.touch()\n"
+        "        os.kill(machine.record.qemu_pid, signal.SIGKILL)\n"
+        "    assert kernel(1).shell('echo here') == 'here\\n'\n"
+        "def test_next(kernel):\n"
+        "    assert kernel(1).shell('echo here') == 'here\\n'\n"
+    )
+    done = subprocess.run(
+        _ci(suite, "-k", "test_lost", "-n", "0"),
+        cwd=suite,
+        env=_environment(installed),
+        capture_output=True,
+        text=True,
+        timeout=_SUITE_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [json.loads(line) for line in (suite / "out" / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(one["outcome"], len(one["lost"])) for one in found] == [("passed", 1), ("passed", 0)]
+    assert "passed after a run that the host lost" in done.stdout
 
 
 def test_sigterm_ends_machines_too_within_seconds(suite: Path, installed: Path) -> None:
@@ -73,7 +113,7 @@ def test_sigterm_ends_machines_too_within_seconds(suite: Path, installed: Path) 
     words = _ci(suite, "-k", "test_short or test_long", "-n", "1")
     with (
         log.open("w") as out,
-        subprocess.Popen(words, cwd=suite, env=os.environ | {"PYTHONPATH": str(installed)}, stdout=out, stderr=out) as process,
+        subprocess.Popen(words, cwd=suite, env=_environment(installed), stdout=out, stderr=out) as process,
     ):
         verdicts = suite / "out" / "verdicts.jsonl"
         deadline = time.monotonic() + _SUITE_S

@@ -156,7 +156,8 @@ def test_a_flaky_test_is_told_with_its_rate_and_not_hidden(suite: pytest.Pyteste
     assert any(message.startswith("flaky: 1 of 4") and "now and then" in message for message in messages)
 
 
-def test_ktap_becomes_single_results_with_their_diagnostics(suite: pytest.Pytester) -> None:
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["alone", "workers"])
+def test_ktap_becomes_single_results_with_their_diagnostics(workers: tuple[str, ...], suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
         import pytest
@@ -168,7 +169,7 @@ def test_ktap_becomes_single_results_with_their_diagnostics(suite: pytest.Pytest
         def test_plain(): pass
         """
     )
-    result = suite.runpytest(*PLUGIN, "--verdicts=verdicts.jsonl", "--junitxml=junit.xml")
+    result = suite.runpytest(*PLUGIN, *workers, "--verdicts=verdicts.jsonl", "--junitxml=junit.xml")
     # The two tests, and three within the first.
     result.assert_outcomes(passed=3, failed=1, skipped=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -232,6 +233,13 @@ def test_an_unknown_word_of_the_marker_is_refused(suite: pytest.Pytester) -> Non
     result = suite.runpytest(*PLUGIN)
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*takes accel, flavour, policy, scratch, series, not polcy"])
+
+
+def test_a_worker_that_breaks_is_no_success(suite: pytest.Pytester) -> None:
+    suite.makepyfile("def test_a(): pass\ndef test_b(): pass")
+    # What pytest-xdist looks up when it sends a report.
+    suite.makeconftest("def pytest_runtest_teardown(item): item.name == 'test_a' and item.session.items.clear()")
+    assert suite.runpytest(*PLUGIN, "-n", "2").ret == pytest.ExitCode.INTERNAL_ERROR
 
 
 def test_workers_keep_tests_of_one_machine_together(suite: pytest.Pytester) -> None:

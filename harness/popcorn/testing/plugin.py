@@ -78,7 +78,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "kvm: the test's machine runs on KVM; skipped where that does not work")
     config.addinivalue_line("markers", "slow: takes minutes; run with POPCORN_SLOW=1")
     if not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Verdicts(config.getoption("--verdicts")), "popcorn-verdicts")
+        config.pluginmanager.register(Verdicts(config, config.getoption("--verdicts")), "popcorn-verdicts")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -154,7 +154,9 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     policy = Policy(option.lost_retries, option.flaky_repeats)
     found = judged(item.nodeid, policy, run=lambda: run_item(item, nextitem), fresh=lambda: tear_down_all(item))
-    for report in (*marked(found.run.reports, found.verdict), *singles.reports(item, found)):
+    reports = marked(found.run.reports, found.verdict)
+    singles.attach(reports[-1], item, found)
+    for report in reports:
         item.ihook.pytest_runtest_logreport(report=report)
     item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
     return True

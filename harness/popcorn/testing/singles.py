@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from popcorn.testing import ktap
 from popcorn.testing.repeat import SINGLES, Judged, Singles
 from popcorn.testing.verdict import VERDICT, Outcome, TestVerdict, headline
 
+SINGLES_OF = "popcorn_singles"
 SINGLE = "popcorn_single"
 """The attribute that tells such a report from those of pytest's own tests."""
 _DIAGNOSTICS = 200
@@ -36,47 +38,58 @@ class Ktap:
         return results
 
 
-def reports(item: pytest.Item, judged: Judged) -> list[pytest.TestReport]:
-    """A report for each single result of a test."""
-    return [_report(item, path, result, judged) for path, result in judged.run.singles.items()]
+def attach(report: pytest.TestReport, item: pytest.Item, judged: Judged) -> None:
+    """Have a test's last report carry its single results, as values that travel between processes."""
+    # pytest-xdist's workers send reports of no tests but those that were dealt out to them.
+    setattr(report, SINGLES_OF, [_single(item, path, result, judged) for path, result in judged.run.singles.items()])
 
 
-def _report(item: pytest.Item, path: tuple[str, ...], result: ktap.Result, judged: Judged) -> pytest.TestReport:
+def _single(item: pytest.Item, path: tuple[str, ...], result: ktap.Result, judged: Judged) -> dict[str, Any]:
     test, bracket, parameters = item.nodeid.partition("[")
     names = (name.replace("::", " ").replace("[", "(").replace("]", ")") for name in path)
-    file, line, _ = item.location
-    said = "\n".join([result.remark, *result.diagnostics[-_DIAGNOSTICS:]]).strip()
     fails, runs = (judged.single_fails[path], judged.repetitions) if result.failed else (0, 0)
     outcome = Outcome.SKIPPED if result.status == "skipped" else Outcome.PASSED
     if result.failed:
         outcome = Outcome.FLAKY if fails < runs else Outcome.FAILED
-    verdict = TestVerdict(
+    said = "\n".join([result.remark, *result.diagnostics[-_DIAGNOSTICS:]]).strip()
+    return TestVerdict(
         f"{'::'.join((test, *names))}{bracket}{parameters}",
         outcome,
         ktap.title(path, result) if result.failed else result.remark,
         fails=fails,
         runs=runs,
         text=said if result.failed else "",
-    )
-    told = ": ".join(filter(None, [headline(verdict), verdict.title]))
+    ).to_dict()
+
+
+def reports_of(report: pytest.TestReport) -> list[pytest.TestReport]:
+    """A report for each single result that a test's report carries."""
+    return [_report(report, TestVerdict.from_dict(one)) for one in getattr(report, SINGLES_OF, ())]
+
+
+def _report(carrier: pytest.TestReport, verdict: TestVerdict) -> pytest.TestReport:
+    file, line, _ = carrier.location
+    failed = verdict.outcome in (Outcome.FAILED, Outcome.FLAKY)
+    longrepr: str | tuple[str, int, str] | None = None
+    if failed:
+        told = ": ".join(filter(None, [headline(verdict), verdict.title]))
+        longrepr = f"{told}\n{verdict.text}".strip()
+    elif verdict.outcome is Outcome.SKIPPED:
+        longrepr = (file, line or 0, f"Skipped: {verdict.title}")
     report = pytest.TestReport(
         nodeid=verdict.test,
-        location=(file, line, "::".join(path)),
+        location=(file, line, verdict.test.partition("::")[2]),
         keywords={},
-        outcome="failed" if result.failed else "skipped" if outcome is Outcome.SKIPPED else "passed",
-        longrepr=_longrepr(item, result, f"{told}\n{said}".strip()),
+        outcome="failed" if failed else "skipped" if verdict.outcome is Outcome.SKIPPED else "passed",
+        longrepr=longrepr,
         when="call",
     )
     setattr(report, VERDICT, verdict.to_dict())
     setattr(report, SINGLE, True)
+    if hasattr(carrier, "node"):
+        # The worker, as pytest-xdist marks its reports.
+        setattr(report, "node", carrier.node)
     return report
-
-
-def _longrepr(item: pytest.Item, result: ktap.Result, told: str) -> str | tuple[str, int, str] | None:
-    if result.status == "skipped":
-        file, line, _ = item.location
-        return file, line or 0, f"Skipped: {result.remark}"
-    return told if result.failed else None
 
 
 def _unique(path: tuple[str, ...], taken: Singles) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from popcorn.testing.singles import reports_of
 from popcorn.testing.verdict import VERDICT, Outcome, TestVerdict, headline
 
 _TEXT_CHARS = 20_000
@@ -55,16 +56,30 @@ def read_verdicts(path: Path) -> list[TestVerdict]:
 class Verdicts:
     """Gathers the verdicts of all workers, writes each down at once, and tells them at the end."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, config: pytest.Config, path: str | None) -> None:
+        self._config = config
         self._path = Path(path) if path else None
         self._found: list[TestVerdict] = []
+        self._broken = False
 
+    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         fields = getattr(report, VERDICT, None)
         if fields is not None:
             self._add(TestVerdict.from_dict(fields))
         elif report.when == _CRASHED:
             self._add(TestVerdict(report.nodeid, Outcome.LOST, "pytest's worker ended", text=_text(report)))
+
+        for single in reports_of(report):
+            self._config.hook.pytest_runtest_logreport(report=single)
+
+    def pytest_internalerror(self) -> None:
+        self._broken = True
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        # pytest-xdist goes on with the other workers, and calls that a success; some tests have not run.
+        if self._broken and exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     def _add(self, verdict: TestVerdict) -> None:
         self._found.append(verdict)
