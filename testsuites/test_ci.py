@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -50,6 +52,18 @@ def _environment(installed: Path) -> dict[str, str]:
 
 def _ci(suite: Path, *words: str) -> list[str]:
     return [sys.executable, "-P", "-m", "popcorn", "ci", "--suite", "tests", "--output", str(suite / "out"), *words]
+
+
+@contextmanager
+def _started(suite: Path, installed: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    words = _ci(suite, "-k", "test_short or test_long", "-n", "1")
+    with log.open("w") as out:
+        process = subprocess.Popen(words, cwd=suite, env=_environment(installed), stdout=out, stderr=out)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_suite_of_another_repository_passes(suite: Path, installed: Path) -> None:
@@ -110,11 +124,9 @@ def test_sigterm_ends_machines_too_within_seconds(suite: Path, installed: Path) 
         "@pytest.mark.machine('two-cores.toml')\n"
         "def test_long(kernel): kernel(1).run(['sleep', '7652'], timeout_s=8000)\n"
     )
-    words = _ci(suite, "-k", "test_short or test_long", "-n", "1")
-    with (
-        log.open("w") as out,
-        subprocess.Popen(words, cwd=suite, env=_environment(installed), stdout=out, stderr=out) as process,
-    ):
+    # As QEMU is told of it.
+    place = suite.resolve().parent
+    with _started(suite, installed, log) as process:
         verdicts = suite / "out" / "verdicts.jsonl"
         deadline = time.monotonic() + _SUITE_S
         while not verdicts.is_file():
@@ -122,11 +134,11 @@ def test_sigterm_ends_machines_too_within_seconds(suite: Path, installed: Path) 
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         family = psutil.Process(process.pid).children(recursive=True)
-        assert qemus(suite.parent), "the machine of the test that goes on"
+        assert qemus(place), "the machine of the test that goes on"
         began = time.monotonic()
         process.terminate()
         assert process.wait(timeout=_STOPPED_S) == 128 + signal.SIGTERM, log.read_text()
-    await_no_qemu(suite.parent, began + _STOPPED_S - time.monotonic())
+    await_no_qemu(place, began + _STOPPED_S - time.monotonic())
     _, alive = psutil.wait_procs(family, timeout=max(0.1, began + _STOPPED_S - time.monotonic()))
     assert alive == []
     page = (suite / "out" / "summary.md").read_text(encoding="utf-8")

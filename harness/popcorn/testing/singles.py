@@ -88,7 +88,7 @@ def _report(carrier: pytest.TestReport, verdict: TestVerdict) -> pytest.TestRepo
     setattr(report, SINGLE, True)
     if hasattr(carrier, "node"):
         # The worker, as pytest-xdist marks its reports.
-        setattr(report, "node", carrier.node)
+        report.node = carrier.node  # type: ignore[attr-defined]
     return report
 
 
