@@ -229,7 +229,7 @@ def test_a_baseline_may_have_been_moved(run: Run, measured: list[float], tmp_pat
     run(_FINE, "--experiment", "quick", output="base")
     shutil.move(tmp_path / "base", tmp_path / "elsewhere")
     run(_FINE, "--experiment", "quick", "--baseline", str(tmp_path / "elsewhere"))
-    assert "quick against the baseline | fine" in _summary(tmp_path)
+    assert "| compare quick | passed |" in _summary(tmp_path)
 
 
 def test_sigterm_ends_everything_and_leaves_what_had_ended(tmp_path: Path) -> None:

@@ -15,12 +15,13 @@ from pathlib import Path
 from popcorn import __version__, junit
 from popcorn.ci import steps
 from popcorn.ci.job import Job
-from popcorn.ci.record import JUNIT, SUMMARY_FILE, VERDICTS_FILE, Record, Step
+from popcorn.ci.record import COMPARE, JUNIT, SUMMARY_FILE, VERDICTS_FILE, Record, Step
 from popcorn.ci.summary import render
 from popcorn.errors import PopcornError, UserError
 from popcorn.files import write_atomic
-from popcorn.gate.compare import Comparison, Verdict, compare, regressions
+from popcorn.gate.compare import Comparison, Verdict, compare
 from popcorn.gate.measured import read_measured
+from popcorn.gate.tell import conclusion
 from popcorn.progress import note
 from popcorn.run.manifest import code_commit, typed_words
 from popcorn.testing.tell import read_verdicts
@@ -48,10 +49,7 @@ class Found:
 
     def status(self) -> int:
         """The exit status that this comes to."""
-        found = [step.outcome for step in self.record.steps] + [one.outcome for one in self.verdicts]
-        if regressions(list(self.comparisons.values())):
-            found.append(Outcome.FAILED)
-        return exit_status(found)
+        return exit_status([*(step.outcome for step in self.record.steps), *(one.outcome for one in self.verdicts)])
 
 
 class Conductor:
@@ -118,15 +116,18 @@ class Conductor:
 
     def _compare(self, stem: str, run_dir: Path) -> None:
         job = self.found.job
-        before = job.baseline.experiments.get(stem) if job.baseline is not None else None
-        if before is None or job.wanted.baseline is None:
+        if job.baseline is None or job.wanted.baseline is None:
             return
-        try:
-            base, new = read_measured(job.wanted.baseline / before), read_measured(run_dir)
-        except UserError as error:
-            note(f"warning: {stem} is not compared: {error}")
-            return
-        self.found.comparisons[stem] = compare(base, new, job.thresholds)
+        began = time.monotonic()
+        outcome, detail = Outcome.SKIPPED, "the baseline has no such experiment"
+        if before := job.baseline.experiments.get(stem):
+            try:
+                base, new = read_measured(job.wanted.baseline / before), read_measured(run_dir)
+                found = self.found.comparisons[stem] = compare(base, new, job.thresholds)
+                outcome, detail = Outcome.FAILED if found.regressions else Outcome.PASSED, conclusion(found)
+            except UserError as error:
+                detail = str(error)
+        self._add(Step(name=f"{COMPARE}{stem}", outcome=outcome, elapsed_s=time.monotonic() - began, detail=detail))
 
     def _add(self, step: Step) -> None:
         record = self.found.record

@@ -23,6 +23,8 @@ from popcorn.testing.verdict import Outcome
 
 RECORD_FILE, SUMMARY_FILE, VERDICTS_FILE = "ci.json", "summary.md", "verdicts.jsonl"
 JUNIT, FAILED, RUNS = "junit", "failed", "runs"
+COMPARE = "compare "
+"""What the name of a step begins with that compares an experiment."""
 
 
 class _Model(BaseModel):

@@ -7,6 +7,7 @@ import importlib.util
 import os
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ from popcorn.testing.verdict import Outcome, TestVerdict
 
 Found = tuple[Outcome, str]
 """What a step came to, and that in a line."""
-# By a signal, or a shell that tells of one.
+# The status of what a signal ended.
 _KILLED = range(-64, 0)
 _ROLES: tuple[Role, ...] = ("primary", "secondary")
 _NO_TESTS, _MISUSED, _INTERNAL, _INTERRUPTED, _FAILED = 5, 4, 3, 2, 1
@@ -128,12 +129,14 @@ def _run_below(runs: Path) -> Path | None:
     return found[-1] if found else None
 
 
-def _run(job: Job, argv: list[str], log: str, **options: object) -> Completed:
+def _run(
+    job: Job, argv: list[str], log: str, *, cwd: Path | None = None, env: Mapping[str, str] = os.environ
+) -> Completed:
     """Run a program; its output is shown, and kept."""
     harness = str(Path(__file__).resolve().parents[2])
-    env = dict(options.pop("env", os.environ))  # type: ignore[call-overload]
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [harness, env.get("PYTHONPATH", "")]))
-    return run(argv, log=job.folder / log, on_line=_show, check=False, env=env, **options)  # type: ignore[arg-type]
+    search = os.pathsep.join(filter(None, [harness, env.get("PYTHONPATH", "")]))
+    environment = {**env, "PYTHONPATH": search}
+    return run(argv, log=job.folder / log, on_line=_show, check=False, cwd=cwd, env=environment)
 
 
 def _show(line: str) -> None:

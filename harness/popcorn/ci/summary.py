@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
+from popcorn.ci.record import COMPARE, Step
 from popcorn.experiment.timing import as_time
 from popcorn.gate.compare import Finding, Verdict
-from popcorn.gate.tell import HEADER, conclusion, row
+from popcorn.gate.tell import HEADER, row
 from popcorn.testing.verdict import Outcome, TestVerdict
 
 if TYPE_CHECKING:
@@ -37,15 +38,13 @@ def render(found: Found) -> str:
         record=record,
         answer=_WORDS[found.status()],
         status=found.status(),
-        broken=[one for one in record.steps if one.outcome is Outcome.FAILED and one.name != "tests"],
+        broken=[one for one in record.steps if one.outcome is Outcome.FAILED and not _told_elsewhere(one)],
         failed=[one for one in failed if one not in old],
         old=old,
-        lost=[one for one in record.steps if one.outcome is Outcome.LOST and one.name != "tests"],
+        lost=[one for one in record.steps if one.outcome is Outcome.LOST and not _told_elsewhere(one)],
         lost_tests=[one for one in verdicts if one.outcome is Outcome.LOST],
         flaky=[(one, _before(one, before)) for one in verdicts if one.outcome is Outcome.FLAKY],
         recovered=[one for one in verdicts if one.lost and one.outcome in (Outcome.PASSED, Outcome.SKIPPED)],
-        comparisons=found.comparisons,
-        conclusion=conclusion,
         findings=_findings,
         found=found,
         header=HEADER,
@@ -62,6 +61,11 @@ def cell(text: object) -> str:
     for character in "\\|*_`[]":
         escaped = escaped.replace(character, f"\\{character}")
     return " ".join(escaped.split())
+
+
+def _told_elsewhere(step: Step) -> bool:
+    """One whose parts stand in sections of their own."""
+    return step.name == "tests" or step.name.startswith(COMPARE)
 
 
 def _findings(found: Found, *verdicts: Verdict) -> list[Finding]:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -181,8 +180,3 @@ def _timed(interval: Interval, rule: Rule, *, less: bool) -> Verdict:
 
 def _by(found: Finding) -> float:
     return abs(found.ratio - 1) if found.ratio is not None else 0.0
-
-
-def regressions(comparisons: Sequence[Comparison]) -> list[Finding]:
-    """Of several comparisons."""
-    return [one for comparison in comparisons for one in comparison.regressions]
