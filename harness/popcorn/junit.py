@@ -15,6 +15,10 @@ from popcorn.files import write_atomic
 _NOT_XML = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
+LOST = "infrastructure failure in "
+"""What the message of a test holds that the host or QEMU lost in all its runs."""
+
+
 @dataclass(frozen=True)
 class Case:
     """One thing that was checked."""
@@ -57,6 +61,18 @@ def total(reports: Iterable[Path]) -> Totals:
             skipped += left_out
             elapsed_s += float(suite.get("time", 0))
     return Totals(passed, failed, errors, skipped, elapsed_s)
+
+
+def only_lost(reports: Iterable[Path]) -> bool:
+    """Whether tests did not pass, and all of them because the host or QEMU failed."""
+    verdicts = [
+        verdict.get("message", "")
+        for report in reports
+        for case in ElementTree.parse(report).getroot().iter("testcase")
+        for verdict in case
+        if verdict.tag in ("failure", "error")
+    ]
+    return bool(verdicts) and all(LOST in message for message in verdicts)
 
 
 def write(path: Path, suite: str, cases: Sequence[Case]) -> None:

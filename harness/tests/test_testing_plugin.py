@@ -20,6 +20,7 @@ import popcorn
 import popcorn.bisect.classify
 import popcorn.diagnose.live
 import popcorn.testing.plugin
+from popcorn.junit import only_lost
 
 PLUGIN = ("-p", "popcorn.testing.plugin", "-p", "no:cacheprovider")
 _CONFTEST = """
@@ -124,6 +125,7 @@ def test_what_the_host_lost_runs_again_on_a_fresh_machine(suite: pytest.Pytester
     assert len(_boots(suite)) == 3
     result.stdout.fnmatch_lines(["*test_once: passed after 1 runs that the host lost (lost: QEMU was killed)"])
     assert complaints(suite.path / "junit.xml") == []
+    assert only_lost([suite.path / "junit.xml"])
     cases = ElementTree.parse(suite.path / "junit.xml").getroot().findall(".//testcase/error")
     assert ["infrastructure failure in 2 runs" in case.get("message", "") for case in cases] == [True]
 

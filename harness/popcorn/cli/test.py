@@ -15,7 +15,7 @@ import psutil
 from popcorn import dirs, hostpackages, junit
 from popcorn.build.store import locked
 from popcorn.cli.build import build
-from popcorn.errors import PopcornError, UserError
+from popcorn.errors import CheckFailed, HostError, PopcornError, UserError
 from popcorn.files import sha256_bytes
 from popcorn.process import Completed, kill_tree, run
 from popcorn.progress import note
@@ -31,6 +31,9 @@ def test(arguments: tuple[str, ...]) -> None:
     lint is format, lint and types; unit is what needs no machine; guest boots
     machines, as many at a time as the host bears, and unit runs beside it. What
     follows goes to pytest (-n 0 for a debugger). Results are in build/junit/.
+
+    Exit status: 0 all passed, 1 some did not, 3 some did not, and that was the
+    host's or QEMU's doing alone.
     """
     root = dirs.source_root()
     if not (root / "tox.ini").is_file():
@@ -50,13 +53,15 @@ def test(arguments: tuple[str, ...]) -> None:
         for suite in suites:
             (reports / f"{suite}.xml").unlink(missing_ok=True)
         failed = _run(root, reports, suites, pytest_arguments)
-        totals = junit.total(reports / f"{suite}.xml" for suite in suites)
+        written = [reports / f"{suite}.xml" for suite in suites]
+        totals = junit.total(written)
+        status = HostError.exit_status if junit.only_lost(written) else CheckFailed.exit_status
     failed = bool(failed or totals.failed or totals.errors)
     if failed:
         click.echo(f"not all tests passed; the output above says why, and the reports are in {reports}")
     # The last thing said, so that whoever started this finds it where pytest would have put it.
     click.echo(totals.summary_line())
-    sys.exit(1 if failed else 0)
+    sys.exit(status if failed else 0)
 
 
 def _run(root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: tuple[str, ...]) -> bool:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from popcorn.errors import CheckFailed, FlakyError, HostError
+from popcorn.junit import LOST
 
 CONFIDENCE = 0.95
 VERDICT = "popcorn_verdict"
@@ -108,7 +109,7 @@ class TestVerdict:
 def headline(verdict: TestVerdict) -> str:
     """What stands before a failure's message; empty where there is nothing to add."""
     if verdict.outcome is Outcome.LOST:
-        return f"infrastructure failure in {len(verdict.lost)} runs, nothing is known of the kernel"
+        return f"{LOST}{len(verdict.lost)} runs, nothing is known of the kernel"
     if verdict.rate is not None:
         return f"{'flaky' if verdict.outcome is Outcome.FLAKY else 'fails always'}: {verdict.rate}"
     return ""
