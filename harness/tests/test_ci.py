@@ -261,6 +261,8 @@ def test_sigterm_ends_everything_and_leaves_what_had_ended(tmp_path: Path) -> No
     assert "**Partial results: stopped by SIGTERM during tests.**" in page
     record = json.loads((tmp_path / "out" / "ci.json").read_text())
     assert (record["stopped"], record["status"]) == ("SIGTERM during tests", None)
+    assert "| tests | skipped |" in page
+    assert "stopped before its end; by then: 1 passed" in page
     report = tmp_path / "out" / "junit" / "tests.xml"
     assert complaints(report) == []
     assert "test_fine" in report.read_text()

@@ -59,6 +59,7 @@ class Conductor:
         record = Record(popcorn=__version__, commit=code_commit(), typed=typed_words(sys.argv), begun=time.time())
         self.found = Found(job, record)
         self._running = ""
+        self._began = 0.0
 
     def __call__(self) -> Found:
         """Take all steps.
@@ -90,11 +91,11 @@ class Conductor:
             self._add(Step(name=name, outcome=Outcome.SKIPPED, elapsed_s=0.0, detail="it was not built"))
             return Outcome.SKIPPED
         note(f"ci: {name}")
-        self._running, began = name, time.monotonic()
+        self._running, self._began = name, time.monotonic()
         outcome, detail = take()
         self._running = ""
         there = (self.found.job.folder / log).is_file()
-        elapsed_s = time.monotonic() - began
+        elapsed_s = time.monotonic() - self._began
         self._add(Step(name=name, outcome=outcome, elapsed_s=elapsed_s, detail=detail, log=log if there else ""))
         return outcome
 
@@ -145,7 +146,14 @@ class Conductor:
         else:
             cause = str(error).partition("\n")[0] or type(error).__name__
         where = f" during {self._running}" if self._running else ""
-        update = {"ended": time.time(), "stopped": f"{cause}{where}"}
+        update: dict[str, object] = {"ended": time.time(), "stopped": f"{cause}{where}"}
+        if self._running:
+            known = f"by then: {steps.counted(self.found.verdicts)}" if self._running == "tests" else ""
+            detail = "; ".join(filter(None, ["stopped before its end", known]))
+            cut = Step(
+                name=self._running, outcome=Outcome.SKIPPED, elapsed_s=time.monotonic() - self._began, detail=detail
+            )
+            update["steps"] = (*self.found.record.steps, cut)
         self.found.record = self.found.record.model_copy(update=update)
         # On a full disk there is nothing to be written down, and the error itself tells more.
         with contextlib.suppress(OSError, PopcornError):

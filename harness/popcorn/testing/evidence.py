@@ -72,14 +72,16 @@ def evidence(error: BaseException, machines: Sequence[MachineDiagnosis]) -> Evid
 
 
 def keep_logs(run_dirs: Sequence[Path], into: Path) -> None:
-    """Copy what was recorded of machines, without their memory, for who looks later."""
+    """Copy what was recorded of machines, without their memory, for who looks later; of a test's first failure."""
     for number, run_dir in enumerate(run_dirs, 1):
         target = into / f"machine-{number}"
-        target.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            continue
+        target.mkdir(parents=True)
         for name in _KEPT:
             source = run_dir / name
             if source.is_dir():
-                shutil.copytree(source, target / name, dirs_exist_ok=True)
+                shutil.copytree(source, target / name)
             elif source.is_file():
                 shutil.copy2(source, target / name)
 
