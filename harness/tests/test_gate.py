@@ -29,6 +29,7 @@ from popcorn.gate.thresholds import Rule, Thresholds, load_thresholds
 from popcorn.run.results import Measurement, Results
 
 _TIME = Point("cg", "popcorn", 4, "time")
+_COUNT = Point("cg", "popcorn", 4, "count.page_faults")
 _IPIS = Point("cg", "popcorn", 4, "count.message_ipis")
 
 
@@ -85,18 +86,24 @@ def test_one_boot_is_no_evidence_of_a_time() -> None:
 
 
 def test_a_count_needs_one_sample() -> None:
-    assert _verdict([1000], [1300], _IPIS) is Verdict.WORSE
-    assert _verdict([1000], [1100], _IPIS) is Verdict.SAME
-    assert _verdict([1000], [700], _IPIS) is Verdict.BETTER
+    assert _verdict([10_000], [13_000], _COUNT) is Verdict.WORSE
+    assert _verdict([10_000], [10_100], _COUNT) is Verdict.SAME
+    assert _verdict([10_000], [7_000], _COUNT) is Verdict.BETTER
+
+
+def test_a_count_that_depends_on_who_runs_when_needs_three() -> None:
+    assert _verdict([1000], [1300], _IPIS) is Verdict.CANNOT_SAY
+    assert _verdict([1000, 1010, 990], [1200, 1210, 1190], _IPIS) is Verdict.WORSE
+    assert _verdict([1000, 1010, 990], [1010, 990, 1000], _IPIS) is Verdict.SAME
 
 
 def test_a_count_that_was_zero_has_some_slack() -> None:
-    assert _verdict([0], [40], _IPIS) is Verdict.SAME
-    assert _verdict([0, 0], [400, 410], _IPIS) is Verdict.WORSE
+    assert _verdict([0], [40], _COUNT) is Verdict.SAME
+    assert _verdict([0, 0], [400, 410], _COUNT) is Verdict.WORSE
 
 
-def test_a_count_whose_samples_show_no_difference_is_not_worse() -> None:
-    assert _verdict([100, 2000, 900, 1000], [2100, 300, 1500, 1400], _IPIS) is Verdict.SAME
+def test_a_count_whose_samples_show_no_difference_is_not_called_worse() -> None:
+    assert _verdict([100, 2000, 900, 1000], [2100, 300, 1500, 1400], _IPIS) is Verdict.CANNOT_SAY
 
 
 def test_times_of_two_hosts_or_accelerators_and_emulated_ones_are_not_judged() -> None:
@@ -223,6 +230,8 @@ def test_runs_of_bench_are_compared_too(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         manifest().save(tmp_path / name)
         with Results(tmp_path / name, "bench messages") as results:
-            results.add(Measurement("msg.ipis.0", ipis, "IPIs"), Measurement("msg.ipis.0", 9.0, "IPIs", kernel=3))
+            results.add(
+                *[Measurement("msg.ipis.0", ipis, "IPIs")] * 3, Measurement("msg.ipis.0", 9.0, "IPIs", kernel=3)
+            )
     found = compare(read_measured(tmp_path / "base"), read_measured(tmp_path / "new"), load_thresholds())
     assert [(str(one.point), one.verdict) for one in found.findings] == [("msg.ipis.0, benchmark", Verdict.WORSE)]

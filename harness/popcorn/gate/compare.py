@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import statistics
+import warnings
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -131,19 +132,24 @@ def _judged(
     found = replace(found, new=new, samples=(len(before.values), len(after.values)))
     interval = None
     if base:
-        measured = ratio(after.values, before.values, confidence)
+        with warnings.catch_warnings():
+            # Of counts that hardly differ scipy says that it is not precise; so little is no matter here.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            measured = ratio(after.values, before.values, confidence)
         interval = measured.interval
         found = replace(found, ratio=measured.value, interval=interval)
     if rule is None or rule.kind == "told":
         return found
     less = before.less_is_better if rule.better is None else rule.better == "less"
-    if rule.kind == "counted":
-        return replace(found, verdict=_counted(base, new, interval, rule, less=less))
-    if obstacle:
+    if rule.kind == "timed" and obstacle:
         return replace(found, verdict=Verdict.CANNOT_SAY, why=obstacle)
-    if min(found.samples) < rule.samples:
-        few = f"{found.samples[0]} and {found.samples[1]} samples, {rule.samples} are needed on both sides"
+    if min(found.samples) < rule.needed:
+        few = f"{found.samples[0]} and {found.samples[1]} samples, {rule.needed} are needed on both sides"
         return replace(found, verdict=Verdict.CANNOT_SAY, why=few)
+    if rule.kind == "counted":
+        verdict = _counted(base, new, interval, rule, less=less)
+        why = "the samples show no difference, and might hide one" if verdict is Verdict.CANNOT_SAY else ""
+        return replace(found, verdict=verdict, why=why)
     if rule.boots > 1:
         old_boots, new_boots = before.of_boots(), after.of_boots()
         if min(len(old_boots), len(new_boots)) < rule.boots:
@@ -159,11 +165,12 @@ def _judged(
 
 
 def _counted(base: float, new: float, interval: Interval | None, rule: Rule, *, less: bool) -> Verdict:
-    """By the means, unless the samples show no difference at all."""
-    if interval is not None and interval.low <= 1.0 <= interval.high:
-        return Verdict.SAME
+    """By the means; where the samples show no difference, whether one beyond the bound could be among them."""
     room = base * rule.worse + rule.slack
     by = new - base if less else base - new
+    if interval is not None and interval.low <= 1.0 <= interval.high:
+        most = base * interval.high - base if less else base - base * interval.low
+        return Verdict.SAME if most <= room else Verdict.CANNOT_SAY
     return Verdict.WORSE if by > room else Verdict.BETTER if by < -room else Verdict.SAME
 
 

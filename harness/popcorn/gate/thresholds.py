@@ -29,8 +29,13 @@ class Rule(_Model):
     worse: float = Field(ge=0)
     slack: float = Field(0.0, ge=0)
     better: Literal["less", "more"] | None = None
-    samples: int = Field(5, ge=2)
+    samples: int | None = Field(None, ge=1)
     boots: int = Field(3, ge=1)
+
+    @property
+    def needed(self) -> int:
+        """So many samples are needed on both sides."""
+        return self.samples or (1 if self.kind == "counted" else 5)
 
     def fits(self, workload: str, metric: str) -> bool:
         return fnmatchcase(metric, self.metric) or fnmatchcase(f"{workload} {metric}", self.metric)
