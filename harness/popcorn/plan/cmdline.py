@@ -57,19 +57,29 @@ def plan_words(
 
 
 def cmdline(
-    words: Iterable[str], memory: Iterable[Window], devices: Sequence[str], *, primary: bool, extra: str = ""
+    words: Iterable[str],
+    memory: Iterable[Window],
+    devices: Sequence[str],
+    *,
+    primary: bool,
+    hotplug: bool = False,
+    extra: str = "",
 ) -> str:
     """A whole command line; the last console is the one that init gets, and of two equal parameters the last counts.
 
     Args:
         words: those of `plan_words`.
+        memory: what the kernel boots with.
+        hotplug: more memory comes later, and goes.
     """
     size = sum(window.size for window in memory)
     tables = [f"{name}={size // bytes_per_entry}" for name, bytes_per_entry in HASH_TABLES.items()]
     # 64 MiB, cleared, for devices that cannot reach all memory: the primary may find such ones.
     bounce_buffers = [] if primary or devices else ["swiotlb=noforce"]
+    # Whatever memory comes brings the array of its pages along, and takes it away again.
+    arrays = ["memory_hotplug.memmap_on_memory=1"] if hotplug else []
     consoles = ["console=popcon", "console=ttyS0"] if primary else ["console=popcon"]
-    return " ".join([*words, *ALWAYS, *tables, *bounce_buffers, *consoles, *extra.split()])
+    return " ".join([*words, *ALWAYS, *tables, *bounce_buffers, *arrays, *consoles, *extra.split()])
 
 
 def foreign_ram(machine: Machine, own: Iterable[Window]) -> list[tuple[int, int]]:

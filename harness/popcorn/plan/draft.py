@@ -17,7 +17,8 @@ from popcorn.config.toml import model_error
 from popcorn.errors import UserError
 from popcorn.plan.cmdline import cmdline, plan_words
 from popcorn.plan.memory import BLOCK, region_size
-from popcorn.plan.model import Partition, Plan, Window
+from popcorn.plan.model import Hotplug, Partition, Plan, Window
+from popcorn.plan.policy import SMP
 
 
 def _cpus(value: object) -> object:
@@ -48,10 +49,16 @@ class PartitionDraft(_Draft):
     cmdline: str | None = None
 
 
+class HotplugDraft(_Draft):
+    cpus: Annotated[tuple[int, ...], BeforeValidator(_cpus)] = Field(min_length=1)
+    memory: tuple[WindowDraft, ...] = Field(min_length=1)
+
+
 class PlanDraft(_Draft):
     machine: Machine
     policy: str = "explicit"
     region: WindowDraft | None = None
+    hotplug: HotplugDraft | None = None
     partitions: tuple[PartitionDraft, ...] = Field(min_length=1)
 
 
@@ -77,6 +84,10 @@ def complete(draft: PlanDraft) -> Plan:
         if draft.region is not None
         else _free_place(machine, [window for windows in memory for window in windows])
     )
+    hotplug = None
+    if draft.hotplug is not None:
+        kept = tuple(_window(machine, window) for window in draft.hotplug.memory)
+        hotplug = Hotplug(cpus=tuple(sorted(draft.hotplug.cpus)), memory=kept)
     partitions = []
     for partition, windows in zip(draft.partitions, memory, strict=True):
         cpus = tuple(sorted(partition.cpus))
@@ -86,7 +97,11 @@ def complete(draft: PlanDraft) -> Plan:
                     f"kernel {cpus[0]} is given CPU {cpu}, which machine {machine.name} does not have",
                     hint=f"its CPUs are 0-{machine.nr_cpus - 1}",
                 )
-        words = plan_words(machine, cpus, windows, partition.devices, region, smp=draft.policy == "smp")
+        boots_with = (cpus, windows) if hotplug is None or 0 not in cpus else (hotplug.cpus, hotplug.memory)
+        words = plan_words(machine, *boots_with, partition.devices, region, smp=draft.policy == SMP)
+        made = cmdline(
+            words, boots_with[1], partition.devices, primary=0 in cpus, hotplug=hotplug is not None and 0 in cpus
+        )
         partitions.append(
             Partition(
                 id=min(cpus) if partition.id is None else partition.id,
@@ -94,11 +109,11 @@ def complete(draft: PlanDraft) -> Plan:
                 apic_ids=partition.apic_ids or tuple(machine.apic_id(cpu) for cpu in cpus),
                 memory=tuple(windows),
                 devices=partition.devices,
-                cmdline=partition.cmdline or cmdline(words, windows, partition.devices, primary=0 in cpus),
+                cmdline=partition.cmdline or made,
             )
         )
     partitions.sort(key=lambda partition: partition.id)
-    return Plan(machine=machine, policy=draft.policy, region=region, partitions=tuple(partitions))
+    return Plan(machine=machine, policy=draft.policy, region=region, partitions=tuple(partitions), hotplug=hotplug)
 
 
 def _window(machine: Machine, draft: WindowDraft) -> Window:

@@ -9,7 +9,7 @@ the whole RAM is divided equally in the order of addresses, whatever its node.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 
 from popcorn import cpulist
@@ -18,6 +18,7 @@ from popcorn.config.sizes import KIB, MIB, format_size
 from popcorn.errors import UserError
 from popcorn.plan.model import Window
 from popcorn.plan.policy import Cpus
+from popcorn.plan.windows import by_address
 
 BLOCK = 2 * MIB
 MIN_PARTITION = 64 * MIB
@@ -27,7 +28,10 @@ DEFAULT_REGION = 32 * MIB
 # the primary gets as much of it there as its own initrd takes at most, so that no other kernel's memory was used.
 INITRD_ROOM = 256 * MIB
 PRIMARY_INITRD = 64 * MIB
-# Linux makes page arrays for whole sections: a window that ends inside one costs its kernel up to 2 MiB more.
+# What a kernel needs of memory for whatever cannot be moved, while it owns much more that it may have to give away.
+HOTPLUG_ROOM = 320 * MIB
+# Memory comes to a live kernel and goes in sections. Linux makes page arrays for whole ones: a window that ends
+# inside one costs its kernel up to 2 MiB more.
 SECTION = 128 * MIB
 
 
@@ -38,10 +42,18 @@ class Pool:
     name: str
     windows: tuple[Window, ...]
     claims: Mapping[int, int]
+    block: int = BLOCK
+    held: Mapping[int, int] = field(default_factory=dict)
+    """Blocks beside the windows that a kernel has for good: they are part of what it gets."""
 
     @property
     def blocks(self) -> int:
-        return sum(window.size for window in self.windows) // BLOCK
+        """Those that are held included."""
+        return sum(window.size for window in self.windows) // self.block + sum(self.held.values())
+
+    def holding(self, held: Mapping[int, int]) -> Pool:
+        """The same, where kernels hold so many blocks beside."""
+        return replace(self, held=held)
 
 
 def windows_of_kernels(
@@ -56,15 +68,57 @@ def windows_of_kernels(
     Raises:
         UserError: something asked for is not there.
     """
-    pools = _numa_pools(machine, groups) if mode == "numa" else _flat_pool(machine, groups)
-    asked = _asked_of_each_pool(pools, groups, sizes)
-    given: dict[int, list[Window]] = {cpus[0]: [] for cpus in groups}
+    claims = {cpus[0]: cpus for cpus in groups}
+    given = divide(pools(machine, claims, mode, whole_blocks(machine)), sizes, claims, machine)
+    return {kernel: tuple(_without_first_mib(windows)) for kernel, windows in given.items()}
+
+
+def pools(
+    machine: Machine, claims: Mapping[int, Cpus], mode: str, ram: Sequence[Window], block: int = BLOCK
+) -> list[Pool]:
+    """What there is to divide, a pool a node or one in all.
+
+    Args:
+        claims: the kernels that get a part of it, and their CPUs.
+        mode: ``numa`` or ``flat``.
+        ram: in whole blocks.
+    """
+    if mode == "flat":
+        return [Pool("the machine", tuple(ram), dict.fromkeys(claims, 1), block)]
+    found = []
+    for number, node in enumerate(machine.nodes):
+        here = {kernel: len(set(cpus) & set(node.cpus)) for kernel, cpus in claims.items()}
+        found.append(
+            Pool(
+                name=f"node {number}",
+                windows=tuple(window for window in ram if window.node == number),
+                claims={kernel: cpus for kernel, cpus in here.items() if cpus},
+                block=block,
+            )
+        )
+    return found
+
+
+def divide(
+    pools: Sequence[Pool], sizes: Mapping[int, int], kernels: Iterable[int], machine: Machine | None = None
+) -> dict[int, list[Window]]:
+    """What each kernel gets of some pools, beside what it holds.
+
+    Args:
+        sizes: bytes for kernels that shall not get an equal part.
+        machine: given if the primary is to get room for its initrd at the right place.
+
+    Raises:
+        UserError: something asked for is not there.
+    """
+    given: dict[int, list[Window]] = {kernel: [] for kernel in kernels}
+    asked = _asked_of_each_pool(pools, list(given), sizes)
     for pool, asked_blocks in zip(pools, asked, strict=True):
         blocks = _divide(pool, asked_blocks)
-        for_initrd = _initrd_window(machine, pool, blocks)
+        for_initrd = _initrd_window(machine, pool, blocks) if machine is not None else None
         for kernel, windows in _cut(pool, blocks, for_initrd).items():
             given[kernel] += windows
-    return {kernel: tuple(_without_first_mib(windows)) for kernel, windows in given.items()}
+    return given
 
 
 def carve_region(machine: Machine, primary: Sequence[Window]) -> tuple[Window, tuple[Window, ...]]:
@@ -92,6 +146,31 @@ def carve_region(machine: Machine, primary: Sequence[Window]) -> tuple[Window, t
     return region, tuple(left) + tuple(window for window in primary if window != low)
 
 
+def hotplug_memory(machine: Machine) -> tuple[Window, tuple[Window, ...]]:
+    """The shared region, and what a primary boots with that is to own all memory and give most of it away.
+
+    As little as it needs for good: its beginning, up to the region, and the place of its initrd.
+
+    Raises:
+        UserError: there is no room for them.
+    """
+    size = region_size(machine.nr_cpus)
+    end = -(-(HOTPLUG_ROOM + size) // SECTION) * SECTION
+    low = [piece for piece in machine.ram if piece.end <= machine.hole.start]
+    if not low or low[0].start != FIRST_MIB or low[0].end < end or low[-1].end - INITRD_ROOM < end:
+        raise UserError(
+            f"machine {machine.name} has too little memory below {machine.hole.start:#x} for the policy hotplug",
+            hint=f"its primary keeps {format_size(end)} at the beginning, and its initrd lies in the last "
+            f"{format_size(INITRD_ROOM)}",
+        )
+    region = Window(start=end - size, size=size, node=low[0].node)
+    last = low[-1]
+    start = max(last.start, (last.end - PRIMARY_INITRD) // SECTION * SECTION, end)
+    for_initrd = Window(start=start, size=last.end // BLOCK * BLOCK - start, node=last.node)
+    first = Window(start=FIRST_MIB, size=region.start - FIRST_MIB, node=low[0].node)
+    return region, (first, for_initrd)
+
+
 def region_size(nr_kernels: int) -> int:
     """Bytes of the shared region: header and multicast groups; for each kernel a slot, an entry in the registry,
     a console ring and a row of vty cells."""
@@ -110,29 +189,11 @@ def whole_blocks(machine: Machine) -> list[Window]:
     return windows
 
 
-def _numa_pools(machine: Machine, groups: Sequence[Cpus]) -> list[Pool]:
-    pools = []
-    for number, node in enumerate(machine.nodes):
-        here = {cpus[0]: len(set(cpus) & set(node.cpus)) for cpus in groups}
-        pools.append(
-            Pool(
-                name=f"node {number}",
-                windows=tuple(window for window in whole_blocks(machine) if window.node == number),
-                claims={kernel: cpus for kernel, cpus in here.items() if cpus},
-            )
-        )
-    return pools
-
-
-def _flat_pool(machine: Machine, groups: Sequence[Cpus]) -> list[Pool]:
-    return [Pool("the machine", tuple(whole_blocks(machine)), {cpus[0]: 1 for cpus in groups})]
-
-
 def _asked_of_each_pool(
-    pools: Sequence[Pool], groups: Sequence[Cpus], sizes: Mapping[int, int]
+    pools: Sequence[Pool], kernels: Sequence[int], sizes: Mapping[int, int]
 ) -> list[dict[int, int]]:
     """Explicit sizes in blocks, spread over the pools where the kernel has a claim."""
-    kernels = [cpus[0] for cpus in groups]
+    block = pools[0].block
     asked: list[dict[int, int]] = [{} for _ in pools]
     for kernel, size in sizes.items():
         if kernel not in kernels:
@@ -140,13 +201,13 @@ def _asked_of_each_pool(
                 f"a size is given for kernel {kernel}, which is not in the plan",
                 hint=f"kernels are named by their smallest CPU: {', '.join(map(str, kernels))}",
             )
-        if size % BLOCK or size < MIN_PARTITION:
+        if size % block or size < MIN_PARTITION:
             raise UserError(
                 f"kernel {kernel} cannot have {format_size(size)} ({size} bytes)",
-                hint=f"sizes are multiples of 2 MiB and at least {format_size(MIN_PARTITION)}",
+                hint=f"sizes are multiples of {format_size(block)} and at least {format_size(MIN_PARTITION)}",
             )
         claims = [pool.claims.get(kernel, 0) for pool in pools]
-        for pool_asked, blocks, claim in zip(asked, _in_proportion(size // BLOCK, claims), claims, strict=True):
+        for pool_asked, blocks, claim in zip(asked, _in_proportion(size // block, claims), claims, strict=True):
             if claim:
                 pool_asked[kernel] = blocks
     return asked
@@ -157,13 +218,18 @@ def _divide(pool: Pool, asked: Mapping[int, int]) -> dict[int, int]:
     rest = pool.blocks - sum(asked.values())
     if rest < 0:
         raise UserError(
-            f"{pool.name} has {format_size(pool.blocks * BLOCK)}, but {format_size(sum(asked.values()) * BLOCK)} "
+            f"{pool.name} has {format_size(pool.blocks * pool.block)}, "
+            f"but {format_size(sum(asked.values()) * pool.block)} "
             f"are asked of it by kernel{'s' if len(asked) > 1 else ''} {cpulist.format(sorted(asked))}",
             hint="ask for less with --size",
         )
     others = [kernel for kernel in pool.claims if kernel not in asked]
-    parts = _in_proportion(rest, [pool.claims[kernel] for kernel in others])
-    return {**asked, **dict(zip(others, parts, strict=True))}
+    parts = dict(zip(others, _in_proportion(rest, [pool.claims[kernel] for kernel in others]), strict=True))
+    for kernel, held in pool.held.items():
+        if {**asked, **parts}.get(kernel, 0) < held:
+            # It has more than its part: the others divide what is left.
+            return _divide(pool, {**asked, kernel: held})
+    return {**asked, **parts}
 
 
 def _in_proportion(total: int, weights: Sequence[int]) -> list[int]:
@@ -195,7 +261,8 @@ def _cut(pool: Pool, blocks: Mapping[int, int], for_initrd: Window | None) -> di
         given[0] = [for_initrd]
         left = [_without_end(window, for_initrd) for window in left if window != for_initrd]
     for kernel in sorted(blocks):
-        wanted = blocks[kernel] * BLOCK - sum(window.size for window in given[kernel])
+        held = pool.held.get(kernel, 0) * pool.block + sum(window.size for window in given[kernel])
+        wanted = blocks[kernel] * pool.block - held
         while wanted:
             first = left.pop(0)
             size = min(wanted, first.size)
@@ -203,24 +270,13 @@ def _cut(pool: Pool, blocks: Mapping[int, int], for_initrd: Window | None) -> di
             if size < first.size:
                 left.insert(0, Window(start=first.start + size, size=first.size - size, node=first.node))
             wanted -= size
-    return {kernel: _merged(windows) for kernel, windows in given.items()}
+    return {kernel: list(by_address(windows)) for kernel, windows in given.items()}
 
 
 def _without_end(window: Window, end: Window) -> Window:
     if window.end != end.end:
         return window
     return Window(start=window.start, size=window.size - end.size, node=window.node)
-
-
-def _merged(windows: Iterable[Window]) -> list[Window]:
-    """Windows by address, those of a node that follow each other as one."""
-    merged: list[Window] = []
-    for window in sorted(windows, key=lambda window: window.start):
-        if merged and merged[-1].end == window.start and merged[-1].node == window.node:
-            merged[-1] = Window(start=merged[-1].start, size=merged[-1].size + window.size, node=window.node)
-        else:
-            merged.append(window)
-    return merged
 
 
 def _without_first_mib(windows: Iterable[Window]) -> Iterable[Window]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,6 +54,13 @@ class Partition(_Model):
         return sum(window.size for window in self.memory)
 
 
+class Hotplug(_Model):
+    """What a primary boots with that gives CPUs and memory away later, and takes them back."""
+
+    cpus: tuple[int, ...] = Field(min_length=1, description="all that it can ever have")
+    memory: tuple[Window, ...] = Field(min_length=1, description="what it keeps")
+
+
 class Plan(_Model):
     """A machine cut into partitions, one kernel each."""
 
@@ -61,6 +68,7 @@ class Plan(_Model):
     policy: str
     region: Window = Field(description="memory that all kernels share; no kernel owns it")
     partitions: tuple[Partition, ...] = Field(min_length=1)
+    hotplug: Hotplug | None = Field(None, description="None: the primary boots with its partition and keeps it")
 
     @cached_property
     def primary(self) -> Partition:
@@ -72,8 +80,24 @@ class Plan(_Model):
             one.model_copy(update={"cmdline": f"{one.cmdline} {words[one.id]}"}) if words.get(one.id) else one
             for one in self.partitions
         ]
+        return self.with_partitions(longer)
+
+    def with_partitions(self, partitions: Iterable[Partition], policy: str | None = None) -> Plan:
+        """The machine cut otherwise."""
         # A copy would have what is cached as well.
-        return Plan(machine=self.machine, policy=self.policy, region=self.region, partitions=tuple(longer))
+        return Plan(
+            machine=self.machine,
+            policy=policy or self.policy,
+            region=self.region,
+            partitions=tuple(partitions),
+            hotplug=self.hotplug,
+        )
+
+    def booted_with(self, partition: Partition) -> tuple[tuple[int, ...], tuple[Window, ...]]:
+        """The CPUs and the memory that a kernel has when it boots, as its command line says."""
+        if partition.is_primary and self.hotplug is not None:
+            return self.hotplug.cpus, self.hotplug.memory
+        return partition.cpus, partition.memory
 
     @cached_property
     def secondaries(self) -> tuple[Partition, ...]:

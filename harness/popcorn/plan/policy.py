@@ -12,7 +12,9 @@ from popcorn.errors import UserError
 
 Cpus = tuple[int, ...]
 
-POLICIES = ("smp", "per-core", "per-node", "per-socket")
+SMP = "smp"
+HOTPLUG = "hotplug"
+POLICIES = (SMP, HOTPLUG, "per-core", "per-node", "per-socket")
 
 
 def cpu_groups(machine: Machine, policy: str) -> list[Cpus]:
@@ -25,7 +27,7 @@ def cpu_groups(machine: Machine, policy: str) -> list[Cpus]:
         UserError: the policy is unknown, or its lists do not fit the machine.
     """
     match policy:
-        case "smp":
+        case "smp" | "hotplug":
             return [tuple(range(machine.nr_cpus))]
         case "per-core":
             return _grouped(machine, machine.core_of)

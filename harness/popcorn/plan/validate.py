@@ -8,8 +8,10 @@ from popcorn.config.machine import FIRST_MIB
 from popcorn.config.sizes import format_size
 from popcorn.errors import UserError
 from popcorn.plan.cmdline import MAX_BYTES, plan_words
-from popcorn.plan.memory import BLOCK, MAX_WINDOWS, MIN_PARTITION, region_size
+from popcorn.plan.memory import BLOCK, MAX_WINDOWS, MIN_PARTITION, SECTION, region_size
 from popcorn.plan.model import Partition, Plan, Window
+from popcorn.plan.policy import SMP
+from popcorn.plan.windows import subtract
 
 _OURS = ("present_mask", "cpu_offset", "popcorn", "memmap", "pci_dev_flags")
 
@@ -26,6 +28,7 @@ def validate(plan: Plan) -> None:
     _check_region(plan)
     _check_no_overlap(plan)
     _check_primary_memory(plan)
+    _check_hotplug(plan)
     _check_devices(plan)
     for partition in plan.partitions:
         _check_cmdline(plan, partition)
@@ -156,6 +159,31 @@ def _check_primary_memory(plan: Plan) -> None:
     )
 
 
+def _check_hotplug(plan: Plan) -> None:
+    if plan.hotplug is None:
+        return
+    kept = ", ".join(str(window) for window in plan.hotplug.memory)
+    never = sorted(set(plan.primary.cpus) - set(plan.hotplug.cpus))
+    _require(
+        not never,
+        f"the primary is given CPU {cpulist.format(never)}, with which it does not boot",
+        f"it can have CPUs {cpulist.format(plan.hotplug.cpus)}",
+    )
+    for window in subtract(plan.hotplug.memory, plan.primary.memory):
+        _require(
+            False,
+            f"the primary boots with {window} and cannot give it away, and the plan gives it to another or to none",
+            f"it keeps {kept}",
+        )
+    foreign = [window for partition in plan.secondaries for window in partition.memory]
+    for window in [*subtract(plan.primary.memory, plan.hotplug.memory), *foreign]:
+        _require(
+            window.start % SECTION == 0 and window.end % SECTION == 0,
+            f"the window {window} is not aligned to {format_size(SECTION)}",
+            "memory moves between live kernels in blocks of that size",
+        )
+
+
 def _check_devices(plan: Plan) -> None:
     known = [device.name for device in plan.machine.devices]
     owner: dict[str, int] = {}
@@ -193,9 +221,8 @@ def _check_cmdline(plan: Plan, partition: Partition) -> None:
         f"{kernel} contains a character that is not printable ASCII",
         "remove it",
     )
-    expected = plan_words(
-        plan.machine, partition.cpus, partition.memory, partition.devices, plan.region, smp=plan.policy == "smp"
-    )
+    cpus, memory = plan.booted_with(partition)
+    expected = plan_words(plan.machine, cpus, memory, partition.devices, plan.region, smp=plan.policy == SMP)
     found = partition.cmdline.split()
     for word in expected:
         _require(
