@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "stop": ("popcorn.cli.life:stop", "end kernels in good order"),
     "kill": ("popcorn.cli.life:kill", "take the CPUs of kernels back, whatever they do"),
     "restart": ("popcorn.cli.life:restart", "stop, or kill, and start again"),
+    "repartition": ("popcorn.cli.repartition:repartition", "cut a machine that is up anew"),
     "ps": ("popcorn.cli.ps:ps", "list the kernels of a machine"),
     "exec": ("popcorn.cli.exec:exec_", "run a command in a kernel"),
     "ssh": ("popcorn.cli.ssh:ssh", "log in to a kernel over the network"),

@@ -28,7 +28,7 @@ def plan_options(command: F) -> F:
             click.option(
                 "--policy",
                 metavar="P",
-                help="smp, per-core, per-node, per-socket, or CPU lists such as '0-5;6,8,10;7,9,11'.  "
+                help="smp, hotplug, per-core, per-node, per-socket, or CPU lists such as '0-5;6,8,10;7,9,11'.  "
                 f"[default: {DEFAULT_POLICY}]",
             ),
             click.option("--memory", metavar="numa|flat", help="How to divide memory.  [default: numa]"),
@@ -90,13 +90,14 @@ def chosen_plan(
         described,
         name,
         memory=memory or "numa",
-        sizes=_sizes(sizes, described, name),
+        sizes=chosen_sizes(sizes, described, name),
         devices=dict(_device(text) for text in devices),
         extra_cmdline=append or "",
     )
 
 
-def _sizes(texts: tuple[str, ...], machine: Any, policy: str) -> dict[int, int]:
+def chosen_sizes(texts: tuple[str, ...], machine: Any, policy: str) -> dict[int, int]:
+    """Bytes of memory by kernel, from `[ID=]SIZE`; those without an id are for every secondary."""
     from popcorn.config.sizes import parse_size
     from popcorn.plan.policy import cpu_groups
 

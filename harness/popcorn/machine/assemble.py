@@ -19,12 +19,14 @@ from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
 from popcorn.machine.layout import load_layout
 from popcorn.machine.limits import require_room
-from popcorn.machine.orders import hosts_file, launch_files
+from popcorn.machine.orders import hosts_file, launch_files, memory_file
+from popcorn.plan.change import parameters_of
 from popcorn.plan.model import Plan
 
 # Of two equal parameters the last counts. KASAN has no shadow for the vmalloc area, where percpu_alloc=page puts what
 # each CPU has, the stack of its interrupts included.
 _PARAMETERS = {"debug": "percpu_alloc=embed"}
+_WITHOUT_HOTPLUG = ("3.2",)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,20 @@ def for_flavour(plan: Plan, flavour: str, secondary_flavour: str | None = None) 
         for partition in plan.partitions
     }
     return plan.with_parameters(more) if any(more.values()) else plan
+
+
+def parameters_for_more(plan: Plan, primary_flavour: str, usual_flavour: str) -> str:
+    """The words at the end of the command lines of kernels that were not planned when the machine booted.
+
+    Args:
+        primary_flavour: of the primary.
+        usual_flavour: of those kernels.
+    """
+    if plan.secondaries:
+        return parameters_of(plan, plan.secondaries[0])
+    theirs = _PARAMETERS.get(usual_flavour, "").split()
+    own = _PARAMETERS.get(primary_flavour, "").split()
+    return " ".join([*(word for word in parameters_of(plan, plan.primary).split() if word not in own), *theirs])
 
 
 def kernel_files(
@@ -82,6 +98,7 @@ def kernel_files(
         check_initrd(secondary_initrd)
     own = Choice(series, flavour, source)
     theirs = secondaries or own
+    _require_hotplug(plan, series)
     for choice in (own, theirs):
         fragments(load_series(choice.series), choice.flavour)  # a mistake in a name, before anything else
     require_room(plan, theirs.flavour)
@@ -94,31 +111,43 @@ def kernel_files(
     primary = build_image("primary", kernel=kernel, kexec=kexec)
     check_bzimage(kernel.bzimage)
     everywhere = {**keys().guest_files(), **hosts_file(plan)}
-    startable: dict[int, Startable] = {}
+    startable = []
     contents = {"primary's image": primary.key, "way of writing initrds": initrd_rules()}
-    if plan.secondaries:
+    files = {**memory_file(plan), **everywhere, **(more_files or {})}
+    if plan.secondaries or plan.hotplug is not None:
         image = secondary_initrd or build_image("secondary", kernel=other).cpio
-        started = Startable(vmlinux or other.vmlinux, image)
+        usual = Startable(vmlinux or other.vmlinux, image)
         contents["secondaries' image"] = sha256_file(image) if secondary_initrd else image.parent.name
         contents["secondaries' vmlinux"] = sha256_file(vmlinux) if vmlinux else other.dir.name
-        startable = dict.fromkeys((partition.id for partition in plan.secondaries), started)
-    files = {**launch_files(plan, startable), **everywhere, **(more_files or {})}
+        startable = [usual]
+        runs = dict.fromkeys((partition.id for partition in plan.secondaries), usual)
+        files = {**launch_files(plan, runs, usual), **files}
     contents["set of orders, names and keys"] = files_digest(files)
 
     def write(target: Path) -> None:
         # Each once, however many run it.
-        write_initrd(
-            target, primary, files, startable=list(dict.fromkeys(startable.values())), secondary_files=everywhere
-        )
+        write_initrd(target, primary, files, startable=startable, secondary_files=everywhere)
 
-    kernels = {
-        partition.id: kernel if partition.is_primary else replace(other, vmlinux=vmlinux or other.vmlinux)
-        for partition in plan.partitions
-    }
+    started = replace(other, vmlinux=vmlinux or other.vmlinux)
+    kernels = {partition.id: kernel if partition.is_primary else started for partition in plan.partitions}
     boot = BootFiles(
-        kernel=kernel.bzimage, header=kernel.header, write_initrd=write, kernels=kernels, contents=contents
+        kernel=kernel.bzimage,
+        header=kernel.header,
+        write_initrd=write,
+        kernels=kernels,
+        usual=started,
+        contents=contents,
     )
     return kernel, boot
+
+
+def _require_hotplug(plan: Plan, series: str) -> None:
+    if plan.hotplug is not None and series in _WITHOUT_HOTPLUG:
+        raise UserError(
+            f"the primary of this plan gives memory away while it runs, which Linux {series} cannot: it takes memory "
+            "offline, but has no way to let go of it on x86-64, nor to keep new memory for pages that can be moved",
+            hint="let the primary be of series 6.12 (--secondary-series says what the others run)",
+        )
 
 
 def replacement(

@@ -16,7 +16,9 @@ from popcorn.machine import qemu, registry
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels, await_sshd
 from popcorn.machine.booted import write_booted
 from popcorn.machine.launch import HEADER_FILE, Origin, await_unlocked, launch
-from popcorn.machine.machine import PLAN_FILE, Machine
+from popcorn.machine.machine import Machine
+from popcorn.machine.owned import require_memory
+from popcorn.machine.registry import PLAN_FILE
 from popcorn.plan.model import Plan
 
 AccelChoice = Literal["auto", "kvm", "tcg"]
@@ -35,6 +37,8 @@ class BootFiles:
     """Writes this boot's initrd into a file."""
     kernels: Mapping[int, KernelArtifact] = field(default_factory=dict)
     """What each partition runs, by its id, as far as it was built here."""
+    usual: KernelArtifact | None = None
+    """What kernels run that are started beyond the plan."""
     contents: Mapping[str, str] = field(default_factory=dict)
     """Digests of what the initrd is put together from, by what a person calls it; empty where that is not known."""
 
@@ -87,6 +91,7 @@ def up(
     try:
         if wait and files.header is not None:
             await_kernels(machine, stall_s=stall_s)
+            require_memory(machine)
         elif wait:
             await_sshd(machine, stall_s=stall_s)
         if wait and when_up is not None:
@@ -127,7 +132,7 @@ def start(
 
     def fill(folder: Path) -> None:
         (folder / PLAN_FILE).write_text(plan.to_json(), encoding="utf-8")
-        write_booted(folder, files.kernels)
+        write_booted(folder, files.kernels, files.usual)
         if files.header is not None:
             shutil.copyfile(files.header, folder / HEADER_FILE)
 

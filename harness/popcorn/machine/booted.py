@@ -14,6 +14,7 @@ from popcorn.files import write_atomic
 
 BOOTED_FILE = "kernels.json"
 _REPLACED_FILE = "kernels-replaced.json"
+_USUAL = "usual"
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,36 @@ class BootedKernel:
         return Path(self.dir) / "System.map"
 
 
-def write_booted(run_dir: Path, kernels: Mapping[int, KernelArtifact]) -> None:
-    """Note what each kernel runs, as far as it was built here."""
-    noted = {
-        str(id): asdict(BootedKernel(kernel.series, kernel.flavour, kernel.release, str(kernel.dir)))
-        for id, kernel in sorted(kernels.items())
-    }
+def write_booted(run_dir: Path, kernels: Mapping[int, KernelArtifact], usual: KernelArtifact | None = None) -> None:
+    """Note what each kernel runs, as far as it was built here.
+
+    Args:
+        usual: what kernels run that are not planned yet.
+    """
+    noted = {str(id): _noted(kernel) for id, kernel in sorted(kernels.items())}
+    if usual is not None:
+        noted[_USUAL] = _noted(usual)
     write_atomic(run_dir / BOOTED_FILE, json.dumps(noted, indent=1) + "\n")
+
+
+def _noted(kernel: KernelArtifact) -> dict[str, str]:
+    return asdict(BootedKernel(kernel.series, kernel.flavour, kernel.release, str(kernel.dir)))
+
+
+def note_planned(run_dir: Path, ids: Iterable[int]) -> None:
+    """Note what kernels will run that were not planned before."""
+    noted = _read(run_dir / BOOTED_FILE)
+    if usual := noted.get(_USUAL):
+        new = {str(id): usual for id in ids if str(id) not in noted}
+        write_atomic(run_dir / BOOTED_FILE, json.dumps(noted | new, indent=1) + "\n")
+
+
+def usual_kernel(run_dir: Path) -> BootedKernel | None:
+    """What kernels run that are not planned yet; None if nobody noted it."""
+    try:
+        return BootedKernel(**(_read(run_dir / BOOTED_FILE)[_USUAL] or {}))
+    except (KeyError, TypeError):
+        return None
 
 
 def note_started(run_dir: Path, ids: Iterable[int], vmlinux: Path | None) -> None:
@@ -78,7 +102,7 @@ def booted_kernels(run_dir: Path) -> dict[int, BootedKernel]:
     """What each kernel of a run runs, or ran last; those that nobody noted are missing."""
     noted = _read(run_dir / BOOTED_FILE) | _read(run_dir / _REPLACED_FILE)
     try:
-        return {int(id): BootedKernel(**fields) for id, fields in noted.items() if fields is not None}
+        return {int(id): BootedKernel(**fields) for id, fields in noted.items() if fields is not None and id != _USUAL}
     except (ValueError, TypeError):
         return {}
 

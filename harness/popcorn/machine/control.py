@@ -19,7 +19,7 @@ from popcorn.machine.supervisor import CONTROL_SOCKET
 
 _ANSWER_S = 10.0
 
-Wish = Literal["status", "keep", "down", "pause", "resume", "follow"]
+Wish = Literal["status", "keep", "replan", "down", "pause", "resume", "follow"]
 
 
 class Control:

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Self
 
 from popcorn import progress
 from popcorn.errors import HostError, MachineLostError, UserError
+from popcorn.files import write_atomic
 from popcorn.machine import registry
 from popcorn.machine.control import ask, open_memory, open_region, open_saved_region
 from popcorn.machine.layout import NotFormattedError, Region
 from popcorn.machine.memory import GuestMemory
 from popcorn.machine.qemu import QMP_SOCKET
-from popcorn.machine.registry import Record
+from popcorn.machine.registry import NEXT_PLAN_FILE, PLAN_FILE, Record
 from popcorn.machine.status import KernelStatus, kernel_statuses
 from popcorn.machine.timestamps import Entry, parse_entries
 from popcorn.plan.model import Plan
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from popcorn.machine.arrival import KernelBoot
     from popcorn.machine.qmp import Qmp
 
-PLAN_FILE = "plan.json"
 _DOWN_S = 15.0
 _FOLLOW_S = 0.1
 
@@ -92,8 +92,20 @@ class Machine:
 
     @cached_property
     def plan(self) -> Plan:
-        """The plan that the machine was booted with."""
+        """The plan that the machine was booted with, or the last one that it was cut by since."""
         return plan_of(self.run_dir)
+
+    def replan(self, plan: Plan) -> None:
+        """From now on this is the machine's plan, for everybody.
+
+        Raises:
+            HostError: it cannot be written, or the supervisor does not take it.
+            MachineLostError: the machine is gone.
+        """
+        write_atomic(self.run_dir / NEXT_PLAN_FILE, plan.to_json())
+        ask(self.record, "replan")
+        self.__dict__.pop("plan", None)
+        self.refresh()
 
     def alive(self) -> bool:
         """Whether QEMU runs."""
@@ -276,7 +288,7 @@ def attach_up(name: str = registry.DEFAULT_NAME) -> Machine:
 
 
 def plan_of(run_dir: Path) -> Plan:
-    """The plan that the machine of a run was booted with.
+    """The plan of the machine of a run, the last one if there were several.
 
     Raises:
         UserError: nothing was recorded there.

@@ -25,6 +25,9 @@ from popcorn.errors import HostError, MachineLostError, UserError
 from popcorn.files import write_atomic
 
 DEFAULT_NAME = "default"
+# In a run's folder: the plan of the machine, and what is to become it.
+PLAN_FILE = "plan.json"
+NEXT_PLAN_FILE = "plan-next.json"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 _RECORD = "record.json"
 INITRD = "initrd"

@@ -14,6 +14,7 @@ there was one:
 
     {"do": "status"}            what was seen of the kernels
     {"do": "keep"}, {"do": "down"}
+    {"do": "replan"}            the plan that was left in the run's folder is the machine's from now on
     {"do": "pause"}             all CPUs stand still until ``resume`` or the end of the connection;
                                 what was recorded of them so far is complete
     {"do": "resume"}            tells when they went on
@@ -39,7 +40,7 @@ from popcorn.errors import HostError, PopcornError
 from popcorn.machine import starved
 from popcorn.machine.lastwords import REGION_DUMP, save_memory, save_range
 from popcorn.machine.memory import GuestMemory, NodeMemory, create_node_memory
-from popcorn.machine.registry import Record, discard, write_record
+from popcorn.machine.registry import NEXT_PLAN_FILE, PLAN_FILE, Record, discard, write_record
 from popcorn.process import dying_with_parent, first_error_line
 
 if TYPE_CHECKING:
@@ -352,11 +353,16 @@ class _Supervisor:
             request = json.loads(line)
             wish = request["do"]
         except (ValueError, KeyError, TypeError):
-            return {"error": 'expected {"do": "status"|"keep"|"down"|"pause"|"resume"|"follow"}'}
+            return {"error": 'expected {"do": "status"|"keep"|"replan"|"down"|"pause"|"resume"|"follow"}'}
         if wish == "down":
             self._end_qemu("down")
         elif wish == "keep":
             self.kept = True
+        elif wish == "replan":
+            try:
+                self._replan()
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                return {"error": f"the new plan cannot be taken: {error}"}
         elif wish == "pause":
             if self.pausing is None:
                 return {"error": "QEMU does not answer"}
@@ -375,6 +381,17 @@ class _Supervisor:
             "times": self.recorder.times() if self.recorder is not None else {},
             "health": self.progress.health() if self.progress is not None else {},
         }
+
+    def _replan(self) -> None:
+        """Make the plan that somebody left the machine's, and tell its kernels in the record: whoever reads either
+        sees both changed, or neither."""
+        new = self.run_dir / NEXT_PLAN_FILE
+        plan = json.loads(new.read_text(encoding="utf-8"))
+        kernels = tuple(int(partition["id"]) for partition in plan["partitions"])
+        record = replace(self.record, kernels=kernels, policy=str(plan["policy"]))
+        new.replace(self.run_dir / PLAN_FILE)
+        self.record = record
+        write_record(record)
 
     def _finish(self, status: int) -> None:
         reason = self.wanted_down or self._reason(status)

@@ -97,10 +97,12 @@ def complete(draft: PlanDraft) -> Plan:
                     f"kernel {cpus[0]} is given CPU {cpu}, which machine {machine.name} does not have",
                     hint=f"its CPUs are 0-{machine.nr_cpus - 1}",
                 )
-        boots_with = (cpus, windows) if hotplug is None or 0 not in cpus else (hotplug.cpus, hotplug.memory)
-        words = plan_words(machine, *boots_with, partition.devices, region, smp=draft.policy == SMP)
+        first_cpus, first_memory = cpus, tuple(windows)
+        if hotplug is not None and 0 in cpus:
+            first_cpus, first_memory = hotplug.cpus, hotplug.memory
+        words = plan_words(machine, first_cpus, first_memory, partition.devices, region, smp=draft.policy == SMP)
         made = cmdline(
-            words, boots_with[1], partition.devices, primary=0 in cpus, hotplug=hotplug is not None and 0 in cpus
+            words, first_memory, partition.devices, primary=0 in cpus, hotplug=hotplug is not None and 0 in cpus
         )
         partitions.append(
             Partition(

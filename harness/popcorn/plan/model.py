@@ -68,7 +68,7 @@ class Plan(_Model):
     policy: str
     region: Window = Field(description="memory that all kernels share; no kernel owns it")
     partitions: tuple[Partition, ...] = Field(min_length=1)
-    hotplug: Hotplug | None = Field(None, description="None: the primary boots with its partition and keeps it")
+    hotplug: Hotplug | None = Field(default=None, description="None: the primary boots with its partition and keeps it")
 
     @cached_property
     def primary(self) -> Partition:

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that is up is cut anew, and only what changes moves (paper, figure 5.b).
+
+In each step kernels end, or the primary takes what nobody has, or lets go of what nobody has then, or kernels start on
+what nobody has. So whatever ends this between two steps leaves a machine on which it can go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from popcorn import cpulist, progress
+from popcorn.errors import GuestError, MachineLostError, PopcornError, UserError
+from popcorn.guest import life
+from popcorn.image.initrd import overlay
+from popcorn.machine.arrival import DEFAULT_STALL_S
+from popcorn.machine.booted import note_planned
+from popcorn.machine.machine import Machine
+from popcorn.machine.orders import LAUNCH, ORDERS, USUAL, new_launch_files, own_orders
+from popcorn.machine.owned import live_kernels
+from popcorn.plan.change import require_reachable
+from popcorn.plan.model import Plan
+from popcorn.plan.moves import Moves, moves
+
+_LOCK = "repartition.lock"
+_FAILED = " failed: "
+# From an archive beside them, so that no orders are ever half there.
+_PLACE = f"""
+set -e
+new=$(mktemp -d /run/popcorn-orders.XXXXXX)
+trap 'rm -rf "$new"' EXIT
+cd "$new"
+cpio -id 2>/dev/null
+old={ORDERS}.old
+rm -rf "$old"
+mv {ORDERS} "$old"
+mv ".{ORDERS}" {ORDERS}
+mv ".{LAUNCH}" {LAUNCH}
+rm -rf "$old"
+"""
+
+
+def survey(machine: Machine, target: Plan) -> Moves:
+    """What has to move until a machine is cut as a plan says.
+
+    Args:
+        target: valid in itself.
+
+    Raises:
+        UserError: something cannot be moved, or a kernel that has to end cannot be asked to.
+        MachineLostError: the machine is gone.
+    """
+    current = machine.plan
+    require_reachable(current, target)
+    live = live_kernels(machine.region())
+    if current.primary.id not in live:
+        raise UserError(
+            "the primary does not run, and nobody else can move what it has",
+            hint=f"`popcorn ps --name {machine.name}` tells how it is",
+        )
+    planned = {partition.id: partition.cmdline for partition in target.partitions}
+    again = [one.id for one in current.secondaries if planned.get(one.id, one.cmdline) != one.cmdline]
+    todo = moves(live, target, again=again)
+    _require_stoppable(machine, todo)
+    return todo
+
+
+def _require_stoppable(machine: Machine, todo: Moves) -> None:
+    ids = {partition.id for partition in machine.plan.partitions}
+    for kernel in machine.ps() if todo.stop else ():
+        if kernel.id not in todo.stop:
+            continue
+        if kernel.id not in ids:
+            raise UserError(
+                f"kernel {kernel.id} is not in the machine's plan: somebody started it by hand, and it has what has "
+                "to move",
+                hint="end it as it was started, from inside",
+            )
+        if kernel.health in ("hung", "silent"):
+            raise UserError(
+                f"kernel {kernel.id} has to end, and is {kernel.health}: it would not do as it is asked",
+                hint=f"`popcorn kill {kernel.id} --name {machine.name}` asks nobody",
+            )
+
+
+def repartition(machine: Machine, target: Plan, *, wait: bool = True, stall_s: float = DEFAULT_STALL_S) -> Moves:
+    """Cut a machine that is up as a plan says; returns what was moved.
+
+    Args:
+        target: valid in itself.
+        wait: whether to wait for the userspace of kernels that are started.
+        stall_s: give up when nothing of them moved for so long.
+
+    Raises:
+        UserError: something cannot be moved, and nothing was; or somebody else is moving things.
+        GuestError: a kernel did not do its part; the hint tells what is left, and the same call goes on there.
+        MachineLostError: the machine is gone.
+    """
+    with _alone(machine):
+        todo = survey(machine, target)
+        try:
+            _move(machine, target, todo, wait, stall_s)
+        except MachineLostError:
+            raise
+        except PopcornError as error:
+            error.hint = "; ".join(filter(None, [error.hint, _left(machine, target)]))
+            raise
+    return todo
+
+
+@contextmanager
+def _alone(machine: Machine) -> Iterator[None]:
+    lock = FileLock(machine.record.directory / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"the machine {machine.name!r} is being cut anew by another command", hint="wait until that has ended"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _move(machine: Machine, target: Plan, todo: Moves, wait: bool, stall_s: float) -> None:
+    if todo.stop:
+        life.stop(machine, todo.stop)
+    _own(machine, todo)
+    # What has no place in the new plan has ended, and what is free is as it says.
+    note_planned(machine.run_dir, [partition.id for partition in target.partitions])
+    usual = machine.primary.get(f"{ORDERS}/{USUAL}")
+    archive = overlay(new_launch_files(target, usual))
+    placed = machine.primary.run(["sh", "-c", _PLACE], stdin=archive)
+    if placed.status:
+        raise GuestError(f"the primary does not take its new orders: {placed.stderr_text.strip()}")
+    machine.replan(target)
+    if todo.start:
+        life.start(machine, todo.start, wait=wait, stall_s=stall_s)
+
+
+def _own(machine: Machine, todo: Moves) -> None:
+    """Have the primary take and give."""
+    hotplug = machine.plan.hotplug
+    if hotplug is None:
+        return
+    number = {cpu: index for index, cpu in enumerate(hotplug.cpus)}
+    lines = [
+        *own_orders("add", todo.take_memory),
+        *(f"cpu online {number[cpu]}" for cpu in todo.take_cpus),
+        # Memory leaves faster without them: each CPU has to be asked for the pages it keeps.
+        *(f"cpu offline {number[cpu]}" for cpu in reversed(todo.give_cpus)),
+        *own_orders("remove", todo.give_memory),
+    ]
+    if not lines:
+        return
+    with progress.step(f"moving {_amounts(todo)}") as step:
+        heard = bytearray()
+
+        def hear(stream: str, data: bytes) -> None:
+            if stream == "stdout":
+                heard.extend(data)
+                step.update(f"{heard.count(b' ok')}/{len(lines)}")
+
+        done = machine.primary.run(
+            ["sh", "-c", "PATH=/sbin:$PATH exec popcorn-own"],
+            stdin="".join(f"{line}\n" for line in lines).encode(),
+            on_output=hear,
+        )
+    if done.status:
+        failed = [line for line in done.stdout_text.splitlines() if _FAILED in line]
+        order, _, cause = failed[-1].partition(": ")[2].partition(_FAILED) if failed else ("", "", "")
+        raise GuestError(
+            f"the primary could not carry out {order!r}: {cause}" if failed else f"popcorn-own: {done.stderr_text}",
+            hint=f"what it said: `popcorn log {machine.plan.primary.id} --name {machine.name}`",
+        )
+
+
+def _amounts(todo: Moves) -> str:
+    cpus = [*todo.take_cpus, *todo.give_cpus]
+    parts = [f"CPU{'s' if len(cpus) > 1 else ''} {cpulist.format(cpus)}"] if cpus else []
+    return " and ".join([*parts, "memory"] if todo.take_memory or todo.give_memory else parts)
+
+
+def _left(machine: Machine, target: Plan) -> str:
+    """What a machine still needs, for whoever has to decide how to go on."""
+    try:
+        todo = moves(live_kernels(machine.region()), target)
+    except (PopcornError, KeyError):
+        return ""
+    left = "; ".join(todo.lines())
+    return f"what runs goes on. Left to do: {left}. The same command goes on there, one with another policy elsewhere"
