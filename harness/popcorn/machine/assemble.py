@@ -98,7 +98,7 @@ def kernel_files(
         check_initrd(secondary_initrd)
     own = Choice(series, flavour, source)
     theirs = secondaries or own
-    _require_hotplug(plan, series)
+    _require_hotplug(plan, series, flavour)
     for choice in (own, theirs):
         fragments(load_series(choice.series), choice.flavour)  # a mistake in a name, before anything else
     require_room(plan, theirs.flavour)
@@ -141,8 +141,16 @@ def kernel_files(
     return kernel, boot
 
 
-def _require_hotplug(plan: Plan, series: str) -> None:
-    if plan.hotplug is not None and series in _WITHOUT_HOTPLUG:
+def _require_hotplug(plan: Plan, series: str, flavour: str) -> None:
+    if plan.hotplug is None:
+        return
+    if flavour == "debug":
+        raise UserError(
+            "the primary of this plan boots with little memory and takes the rest later, and one of flavour debug "
+            "has no room for what KASAN keeps of it: an eighth, which cannot be moved",
+            hint="let the secondaries alone be of that flavour (--secondary-flavour debug)",
+        )
+    if series in _WITHOUT_HOTPLUG:
         raise UserError(
             f"the primary of this plan gives memory away while it runs, which Linux {series} cannot: it takes memory "
             "offline, but has no way to let go of it on x86-64, nor to keep new memory for pages that can be moved",

@@ -104,7 +104,6 @@ class Machine:
         """
         write_atomic(self.run_dir / NEXT_PLAN_FILE, plan.to_json())
         ask(self.record, "replan")
-        self.__dict__.pop("plan", None)
         self.refresh()
 
     def alive(self) -> bool:
@@ -112,8 +111,11 @@ class Machine:
         return registry.is_live(self.name) and self.refresh().status != "dead"
 
     def refresh(self) -> Record:
-        """Read the record again."""
+        """Read the record again; the plan as well if it is another one now."""
+        known = self.record.replanned
         self.record = registry.read_record(self.name) or self.record
+        if self.record.replanned != known:
+            self.__dict__.pop("plan", None)
         return self.record
 
     def lost(self) -> MachineLostError:

@@ -65,6 +65,8 @@ class Record:
     hole_start: int = _FOUR_GIB
     nodes: tuple[tuple[int, int], ...] = field(default=())
     """File descriptor in the supervisor, and size, of each node's memory."""
+    replanned: int = 0
+    """How often the machine was cut anew."""
     keep_memory: bool = False
     """Whether memory is saved in the run's folder when QEMU ends by itself."""
     qemu_options: tuple[str, ...] = ()

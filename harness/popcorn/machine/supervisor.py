@@ -388,7 +388,7 @@ class _Supervisor:
         new = self.run_dir / NEXT_PLAN_FILE
         plan = json.loads(new.read_text(encoding="utf-8"))
         kernels = tuple(int(partition["id"]) for partition in plan["partitions"])
-        record = replace(self.record, kernels=kernels, policy=str(plan["policy"]))
+        record = replace(self.record, kernels=kernels, policy=str(plan["policy"]), replanned=self.record.replanned + 1)
         new.replace(self.run_dir / PLAN_FILE)
         self.record = record
         write_record(record)
