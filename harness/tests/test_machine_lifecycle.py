@@ -86,6 +86,26 @@ def test_a_second_machine_of_the_same_name_is_refused(boot: Boot) -> None:
             assert {record.name for record in registry.records()} == {"default", other.name}
 
 
+def test_a_new_plan_is_everybodys_at_once(boot: Boot) -> None:
+    with boot() as machine:
+        other = attach()
+        assert [partition.id for partition in other.plan.partitions] == [0, 4]
+        machine.replan(make_plan(load_machine("small"), "0-3;4;5-7"))
+        assert machine.record.kernels == (0, 4, 5)
+        assert [partition.id for partition in machine.plan.partitions] == [0, 4, 5]
+        assert other.refresh().policy == "0-3;4;5-7"
+        assert other.plan == machine.plan
+        assert attach().plan == machine.plan
+
+
+def test_a_plan_that_cannot_be_read_is_not_taken(boot: Boot) -> None:
+    with boot() as machine:
+        (machine.run_dir / registry.NEXT_PLAN_FILE).write_text('{"partitions": [{}]}')
+        assert "cannot be taken" in ask(machine.record, "replan")["error"]
+        assert machine.refresh().kernels == (0, 4)
+        assert [partition.id for partition in attach().plan.partitions] == [0, 4]
+
+
 def test_a_kernel_that_gets_stuck_is_named_with_its_stage_and_last_line(boot: Boot) -> None:
     with pytest.raises(GuestError, match=r"kernel 4 is started at stage trampoline, last line 'hello from 4'"):
         boot("stuck", stall_s=0.5)

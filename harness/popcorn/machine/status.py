@@ -68,7 +68,7 @@ def kernel_statuses(
         except NotFormattedError:
             slots = {}
     planned = {partition.id: partition for partition in plan.partitions}
-    extra = [id for id, slot in slots.items() if slot.generation and id not in planned]
+    extra = [id for id, slot in slots.items() if slot.generation and id not in planned and not _replaced(slot, plan)]
     return [
         _status(
             slots.get(id, unknown_slot(id)),
@@ -80,6 +80,12 @@ def kernel_statuses(
         )
         for id in sorted([*planned, *extra])
     ]
+
+
+def _replaced(slot: Slot, plan: Plan) -> bool:
+    """Whether a kernel beside the plan ended because the machine was cut anew, or others have its CPUs by now."""
+    others = {cpu for partition in plan.partitions for cpu in partition.cpus}
+    return slot.state == "parked" or (slot.ended and bool(others & set(slot.cpus)))
 
 
 def _age(seen: Mapping[str, float] | None, now: float) -> float | None:

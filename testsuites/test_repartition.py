@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that is up is cut anew: from one kernel that owns everything to many, and back (paper, figure 5.b)."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+from command import popcorn, started
+
+from popcorn import cpulist
+from popcorn.config.sizes import MIB
+from popcorn.machine.machine import Machine
+from popcorn.machine.status import KernelStatus
+from popcorn.plan import Plan
+
+pytestmark = pytest.mark.machine("small", policy="hotplug", scratch=True)
+
+Everywhere = Callable[[str], dict[int, str]]
+# What a kernel keeps for itself of its memory: image, page arrays, tables.
+_OWN_SHARE = 0.12
+_HUNG_WITHIN_S = 60.0
+
+
+def _cut(machine: Machine, policy: str, *words: str) -> Plan:
+    """Cut it by another policy, as a user does."""
+    done = popcorn("repartition", "--name", machine.name, "--policy", policy, *words)
+    assert done.returncode == 0, done.stderr
+    machine.refresh()
+    assert machine.plan.policy == policy
+    return machine.plan
+
+
+def _refused(machine: Machine, policy: str) -> str:
+    before = machine.plan
+    done = popcorn("repartition", "--name", machine.name, "--policy", policy)
+    assert done.returncode == 2, done.stderr
+    machine.refresh()
+    assert machine.plan == before
+    return done.stderr
+
+
+def _kernel(machine: Machine, id: int) -> KernelStatus:
+    return next(kernel for kernel in machine.ps() if kernel.id == id)
+
+
+def _assert_owned_as_planned(machine: Machine, everywhere: Everywhere) -> None:
+    script = "cat /proc/popcorn/self; echo online: $(nproc); grep MemTotal /proc/meminfo"
+    for id, text in everywhere(script).items():
+        partition = machine.plan.partition(id)
+        told = dict(re.findall(r"^(\w+): +(.*)$", text, re.MULTILINE))
+        assert cpulist.parse(told["cpus"]) == partition.cpus, f"kernel {id}"
+        assert int(told["online"]) == len(partition.cpus), f"kernel {id}"
+        total = int(told["MemTotal"].split()[0]) << 10
+        assert (1 - _OWN_SHARE) * partition.memory_bytes - 48 * MIB < total < partition.memory_bytes, f"kernel {id}"
+
+
+def _assert_all_reach_all(machine: Machine, everywhere: Everywhere) -> None:
+    ids = [partition.id for partition in machine.plan.partitions]
+    script = " && ".join(f"ping -c 1 -W 20 -q kernel-{id} >/dev/null" for id in ids)
+    everywhere(script)
+    pings = " && ".join(f'{{ [ "$self" = {id} ] || popcorn-msg ping {id} -n 3 >/dev/null; }}' for id in ids)
+    everywhere(f"self=$(sed -n 's/^id: //p' /proc/popcorn/self); {pings}")
+
+
+def test_a_machine_is_cut_per_core_and_given_back(machine: Machine, everywhere: Everywhere) -> None:
+    _cut(machine, "hotplug")
+    _assert_owned_as_planned(machine, everywhere)
+    # Pages in memory that leaves are moved with what they hold.
+    held = machine.exec(
+        0, ["sh", "-c", "dd if=/dev/urandom of=/dev/shm/held bs=1M count=48 2>&1; md5sum /dev/shm/held"]
+    )
+    digest = held.stdout_text.split()[-2]
+
+    _cut(machine, "per-core")
+    assert machine.record.kernels == tuple(range(8))
+    _assert_owned_as_planned(machine, everywhere)
+    _assert_all_reach_all(machine, everywhere)
+    assert machine.exec(0, ["md5sum", "/dev/shm/held"]).stdout_text.split()[0] == digest
+
+    _cut(machine, "hotplug")
+    assert machine.record.kernels == (0,)
+    _assert_owned_as_planned(machine, everywhere)
+    # Threads on all CPUs, whose answer is checked.
+    assert machine.exec(0, ["npb", "cg", "S"], timeout_s=120).status == 0
+    assert machine.exec(0, ["md5sum", "/dev/shm/held"]).stdout_text.split()[0] == digest
+    assert machine.exec(0, ["rm", "/dev/shm/held"]).status == 0
+
+
+def test_kernels_that_stay_go_on_with_what_they_do(machine: Machine, everywhere: Everywhere) -> None:
+    _cut(machine, "per-core")
+    work = "nohup sh -c 'while npb is S; do :; done; echo $? >/tmp/failed' >/tmp/work 2>&1 & echo $!"
+    pids = {id: machine.exec(id, ["sh", "-c", work]).stdout_text.strip() for id in (2, 3)}
+    before = {id: _kernel(machine, id) for id in (0, 2, 3)}
+
+    _cut(machine, "0-1;2;3;4-7")
+    assert machine.record.kernels == (0, 2, 3, 4)
+    _assert_owned_as_planned(machine, everywhere)
+    _assert_all_reach_all(machine, everywhere)
+    for id, kernel in before.items():
+        after = _kernel(machine, id)
+        assert after.generation == kernel.generation
+        assert after.uptime_s is not None
+        assert kernel.uptime_s is not None
+        assert after.uptime_s > kernel.uptime_s
+    for id, pid in pids.items():
+        lines = "wc -l </tmp/work; [ ! -e /tmp/failed ] && kill -0 " + pid
+        first, second = (machine.exec(id, ["sh", "-c", f"{lines}; sleep 1"]) for _ in range(2))
+        assert (first.status, second.status) == (0, 0)
+        assert machine.exec(id, ["sh", "-c", f"[ ! -e /tmp/failed ] && kill {pid}; killall npb; :"]).status == 0
+
+
+def test_what_another_kernel_has_cannot_be_taken(machine: Machine) -> None:
+    plan = _cut(machine, "0-3;4;5-7")
+    theirs = plan.partition(4).memory[0]
+
+    def primary(script: str) -> str:
+        done = machine.exec(0, ["sh", "-c", script])
+        assert done.status != 0, done.stdout_text
+        return done.stderr_text
+
+    assert "busy" in primary("echo 1 >/sys/devices/system/cpu/cpu4/online")
+    assert "in use" in primary(f"echo add {theirs.start:#x}+0x8000000 >/proc/popcorn/memory")
+    assert "in use" in primary(f"echo add {plan.region.start & -0x8000000:#x}+0x8000000 >/proc/popcorn/memory")
+    assert "Invalid" in primary(f"echo remove {theirs.start:#x}+0x1000 >/proc/popcorn/memory")
+    assert "No such" in primary(f"echo remove {theirs.start:#x}+0x8000000 >/proc/popcorn/memory")
+    assert _kernel(machine, 4).state == "running"
+
+
+def test_what_cannot_move_is_named_and_nothing_is_moved(machine: Machine) -> None:
+    _cut(machine, "0-3;4-7")
+    assert "CPU 0" in _refused(machine, "1-3;4-7")
+    assert "booted anew" in _refused(machine, "smp")
+    machine.exec(4, ["sh", "-c", "echo loop >/proc/popcorn/fault"], timeout_s=5, via="vty")
+    deadline = time.monotonic() + _HUNG_WITHIN_S
+    while _kernel(machine, 4).health != "hung":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    told = _refused(machine, "hotplug")
+    assert "kernel 4" in told
+    assert f"popcorn kill 4 --name {machine.name}" in told
+    assert popcorn("kill", "--name", machine.name, "4").returncode == 0
+    _cut(machine, "hotplug")
+
+
+def test_a_command_that_is_killed_is_given_once_more(machine: Machine, everywhere: Everywhere) -> None:
+    draw = random.Random(5)
+    for policy in ("per-core", "0-3;4,6;5,7"):
+        with started("repartition", "--name", machine.name, "--policy", policy) as command:
+            time.sleep(draw.uniform(1.0, 4.0))
+            command.send_signal(signal.SIGKILL)
+        _cut(machine, policy)
+        _assert_owned_as_planned(machine, everywhere)
+    _assert_all_reach_all(machine, everywhere)
