@@ -6,13 +6,13 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from popcorn import cpulist, progress
 from popcorn.errors import GuestError, UserError
 from popcorn.guest.copy import fetch_file, send_file
+from popcorn.guest.run import run_in_several
 from popcorn.guest.ssh import Ssh
 from popcorn.image.initrd import Files, with_overlay
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels
@@ -92,10 +92,9 @@ def stop(machine: Machine, ids: Iterable[int]) -> None:
     """
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
     with progress.step(f"stopping {_named(wanted)}"):
-        for id in wanted:
-            # The connection may end before the command's answer comes.
-            with suppress(GuestError):
-                machine.exec(id, ["/bin/busybox", "poweroff"], timeout_s=_PATIENCE_BEATS)
+        for _ in run_in_several(machine, ["/bin/busybox", "poweroff"], wanted, timeout_s=_PATIENCE_BEATS):
+            # The connection may end before the command's answer comes: whether it has ended is what counts.
+            pass
         _await_ended(machine, wanted)
 
 

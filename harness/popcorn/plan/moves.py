@@ -42,6 +42,8 @@ class Moves:
 
     def lines(self) -> list[str]:
         """What there is to do, in words."""
+        if not self.any:
+            return ["nothing has to move"]
         told = []
         if self.untouched:
             told.append(f"untouched: {_kernels(self.untouched)}")
@@ -59,7 +61,7 @@ class Moves:
                 told.append(f"the primary: {verb} {' and '.join(parts)}")
         if self.start:
             told.append(f"start {_kernels(self.start)}")
-        return told or ["nothing has to move"]
+        return told
 
 
 def _kernels(ids: Iterable[int]) -> str:
