@@ -5,8 +5,9 @@ import subprocess
 from pathlib import Path
 
 from popcorn.config import load_machine
+from popcorn.config.sizes import GIB
 from popcorn.image import Startable
-from popcorn.machine.orders import launch_files
+from popcorn.machine.orders import launch_files, memory_file, new_launch_files
 from popcorn.plan import make_plan
 
 RUNS = dict.fromkeys(range(8), Startable(Path("vmlinux"), Path("image")))
@@ -34,3 +35,24 @@ def test_every_secondary_is_to_be_launched_and_the_primary_is_not() -> None:
     files = launch_files(make_plan(load_machine("small"), "per-core"), RUNS)
     assert files["/etc/popcorn/launch"][0].split() == [b"1", b"2", b"3", b"4", b"5", b"6", b"7"]
     assert "/etc/popcorn/kernels/0.conf" not in files
+
+
+def test_a_machine_that_is_cut_anew_gets_the_orders_that_it_would_have_got_at_boot() -> None:
+    plan = make_plan(load_machine("small"), "0;1,3;2;4-7")
+    files = launch_files(plan, RUNS, RUNS[0])
+    usual, _ = files["/etc/popcorn/kernels/usual.conf"]
+    assert new_launch_files(plan, usual) == files
+
+
+def test_a_primary_of_policy_hotplug_is_told_all_memory_that_it_did_not_boot_with() -> None:
+    plan = make_plan(load_machine("paper"), "hotplug")
+    assert plan.hotplug is not None
+    lines = memory_file(plan)["/etc/popcorn/memory"][0].decode().splitlines()
+    added = 0
+    for line in lines:
+        start, size = (int(number, 0) for number in line.removeprefix("memory add ").split("+"))
+        assert any(window.start <= start and start + size <= window.end for window in plan.primary.memory)
+        assert size <= GIB
+        added += size
+    assert added == plan.primary.memory_bytes - sum(window.size for window in plan.hotplug.memory)
+    assert memory_file(make_plan(load_machine("small"), "per-core")) == {}
