@@ -21,7 +21,8 @@ from popcorn.dirs import runs_dir
 from popcorn.errors import GuestError
 from popcorn.guest.copy import fetch_file, send_file
 from popcorn.machine import registry
-from popcorn.machine.machine import PLAN_FILE, Machine
+from popcorn.machine.machine import Machine
+from popcorn.machine.registry import PLAN_FILE
 from popcorn.plan import make_plan
 
 CONTENT = bytes(range(256)) * 3000

@@ -27,7 +27,8 @@ from popcorn.guest.ssh import UnreachedError
 from popcorn.guest.terminal import EscapeFilter
 from popcorn.image.keys import keys
 from popcorn.machine import registry
-from popcorn.machine.machine import PLAN_FILE, Machine
+from popcorn.machine.machine import Machine
+from popcorn.machine.registry import PLAN_FILE
 from popcorn.plan import make_plan
 
 VTY = """#!/bin/sh

@@ -17,11 +17,13 @@ import pytest
 from fake_machine import HERE, Boot, boot_files, two_kernels
 
 from popcorn.cli.main import main
+from popcorn.config import load_machine
 from popcorn.errors import GuestError, HostError, MachineLostError, UserError
 from popcorn.machine import registry, starved
 from popcorn.machine.boot import up
 from popcorn.machine.control import ask
 from popcorn.machine.machine import attach, attach_up, recorded_logs
+from popcorn.plan import make_plan
 
 CHILD = """
 import sys, time
@@ -101,7 +103,8 @@ def test_a_new_plan_is_everybodys_at_once(boot: Boot) -> None:
 def test_a_plan_that_cannot_be_read_is_not_taken(boot: Boot) -> None:
     with boot() as machine:
         (machine.run_dir / registry.NEXT_PLAN_FILE).write_text('{"partitions": [{}]}')
-        assert "cannot be taken" in ask(machine.record, "replan")["error"]
+        with pytest.raises(HostError, match="cannot be taken"):
+            ask(machine.record, "replan")
         assert machine.refresh().kernels == (0, 4)
         assert [partition.id for partition in attach().plan.partitions] == [0, 4]
 

@@ -15,7 +15,7 @@ from popcorn.build.kbuild import KernelBuildError
 from popcorn.diagnose.kinds import Kind
 from popcorn.diagnose.recorded import MachineDiagnosis, diagnose_run
 from popcorn.errors import HostError, PopcornError, UserError
-from popcorn.machine.machine import PLAN_FILE
+from popcorn.machine.registry import PLAN_FILE
 
 _COMPILER_LOST = re.compile(r"internal compiler error|[Kk]illed|[Cc]annot (?:fork|allocate memory)|Segmentation fault")
 _HOST_ERRORS = re.compile(r"\bpopcorn\.errors\.(?:HostError|MachineLostError|DiskFullError)\b")

@@ -18,9 +18,9 @@ from popcorn.machine.arrival import DEFAULT_STALL_S
 from popcorn.machine.boot import abandon
 from popcorn.machine.control import ask, open_memory
 from popcorn.machine.launch import Origin, launch
-from popcorn.machine.machine import PLAN_FILE, Machine
+from popcorn.machine.machine import Machine
 from popcorn.machine.memory import NodeMemory
-from popcorn.machine.registry import Record
+from popcorn.machine.registry import PLAN_FILE, Record
 from popcorn.plan.model import Plan
 from popcorn.snapshot.beats import await_beats, beats_of
 from popcorn.snapshot.clock import set_time_of_day

@@ -15,8 +15,9 @@ from popcorn.machine.arrival import await_tsc_khz
 from popcorn.machine.booted import booted_kernels
 from popcorn.machine.control import Control, open_memory
 from popcorn.machine.launch import HEADER_FILE
-from popcorn.machine.machine import PLAN_FILE, Machine
+from popcorn.machine.machine import Machine
 from popcorn.machine.memory import GuestMemory, NodeMemory
+from popcorn.machine.registry import PLAN_FILE
 from popcorn.snapshot.beats import await_beats, beating, beats_of
 from popcorn.snapshot.clock import frozen_tsc, set_time_of_day
 from popcorn.snapshot.file import Header, Writer
