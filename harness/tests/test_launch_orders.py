@@ -40,8 +40,8 @@ def test_every_secondary_is_to_be_launched_and_the_primary_is_not() -> None:
 def test_a_machine_that_is_cut_anew_gets_the_orders_that_it_would_have_got_at_boot() -> None:
     plan = make_plan(load_machine("small"), "0;1,3;2;4-7")
     files = launch_files(plan, RUNS, RUNS[0])
-    usual, _ = files["/etc/popcorn/kernels/usual.conf"]
-    assert new_launch_files(plan, usual) == files
+    usual, mode = files["/etc/popcorn/usual.conf"]
+    assert {**new_launch_files(plan, usual), "/etc/popcorn/usual.conf": (usual, mode)} == files
 
 
 def test_a_primary_of_policy_hotplug_is_told_all_memory_that_it_did_not_boot_with() -> None:

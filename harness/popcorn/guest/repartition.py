@@ -34,9 +34,10 @@ new=$(mktemp -d /run/popcorn-orders.XXXXXX)
 trap 'rm -rf "$new"' EXIT
 cd "$new"
 cpio -id 2>/dev/null
+mkdir -p ".{ORDERS}"
 old={ORDERS}.old
 rm -rf "$old"
-mv {ORDERS} "$old"
+[ ! -e {ORDERS} ] || mv {ORDERS} "$old"
 mv ".{ORDERS}" {ORDERS}
 mv ".{LAUNCH}" {LAUNCH}
 rm -rf "$old"
@@ -132,7 +133,7 @@ def _move(machine: Machine, target: Plan, todo: Moves, wait: bool, stall_s: floa
     _own(machine, todo)
     # What has no place in the new plan has ended, and what is free is as it says.
     note_planned(machine.run_dir, [partition.id for partition in target.partitions])
-    usual = machine.primary.get(f"{ORDERS}/{USUAL}")
+    usual = machine.primary.get(USUAL)
     archive = overlay(new_launch_files(target, usual))
     placed = machine.primary.run(["sh", "-c", _PLACE], stdin=archive)
     if placed.status:

@@ -18,8 +18,9 @@ _PIECE = GIB
 
 
 ORDERS = "/etc/popcorn/kernels"
-"""In the primary: ID.conf for each other kernel, and what any further one runs."""
-USUAL = "usual.conf"
+"""In the primary: ID.conf for each other kernel."""
+USUAL = "/etc/popcorn/usual.conf"
+"""And what kernels run that are not planned yet."""
 LAUNCH = "/etc/popcorn/launch"
 _MEMORY = "/etc/popcorn/memory"
 
@@ -35,7 +36,7 @@ def launch_files(
     """
     runs = {id: _paths(one) for id, one in startable.items()}
     files = _orders_files(plan, runs)
-    return {**files, f"{ORDERS}/{USUAL}": (format_conf(_paths(usual)).encode(), 0o644)} if usual is not None else files
+    return {**files, USUAL: (format_conf(_paths(usual)).encode(), 0o644)} if usual is not None else files
 
 
 def new_launch_files(plan: Plan, usual: bytes) -> dict[str, tuple[bytes, int]]:
@@ -45,7 +46,7 @@ def new_launch_files(plan: Plan, usual: bytes) -> dict[str, tuple[bytes, int]]:
         usual: the primary's file of that name.
     """
     runs = dict.fromkeys((partition.id for partition in plan.secondaries), parse_conf(usual.decode()))
-    return {**_orders_files(plan, runs), f"{ORDERS}/{USUAL}": (usual, 0o644)}
+    return _orders_files(plan, runs)
 
 
 def _orders_files(plan: Plan, runs: Mapping[int, Mapping[str, str]]) -> dict[str, tuple[bytes, int]]:
