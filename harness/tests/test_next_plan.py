@@ -121,7 +121,7 @@ def test_the_primary_of_policy_hotplug_owns_everything_and_boots_with_little() -
     words = plan.primary.cmdline.split()
     assert "present_mask=0-47" in words
     assert "memmap=62G$0x100000000" in words
-    assert "memory_hotplug.memmap_on_memory=1" in words
+    assert "memory_hotplug.memmap_on_memory=force" in words
 
 
 def test_what_moves_is_whole_sections() -> None:

@@ -68,7 +68,8 @@ def start(name: str, kernels: str, by: int | None, no_wait: bool, as_json: bool,
 def stop(name: str, kernels: str, as_json: bool) -> None:
     """End kernel ID in good order, or several, or all but the primary: their processes, then they park.
 
-    A kernel that does nothing any more is ended by `popcorn kill`.
+    A kernel that does nothing any more is ended by `popcorn kill`. On a machine that was booted by
+    the policy hotplug the primary takes what they had; `popcorn start` gives it away again.
     """
     from popcorn.guest import life
     from popcorn.machine.machine import attach_up
@@ -88,7 +89,7 @@ def kill(name: str, kernels: str, by: int | None, as_json: bool) -> None:
     """Take the CPUs of kernel ID back, or of several, or all but the primary, whatever they do.
 
     Nobody asks the kernel and nothing is saved. When the command returns, its CPUs execute
-    nothing any more.
+    nothing any more, or are the primary's as after `popcorn stop`.
     """
     from popcorn.guest import life
     from popcorn.machine.machine import attach_up
@@ -116,9 +117,9 @@ def restart(name: str, kernels: str, by: int | None, force: bool, no_wait: bool,
         # Before anything is ended: what cannot be started again goes on.
         changed = _changed(machine, **change)
         if force:
-            life.kill(machine, wanted, by=by)
+            life.kill(machine, wanted, by=by, give_back=False)
         else:
-            life.stop(machine, wanted)
+            life.stop(machine, wanted, give_back=False)
         life.start(machine, wanted, by=by, change=changed, wait=not no_wait)
         _tell(machine, wanted, as_json)
 

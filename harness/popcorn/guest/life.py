@@ -12,6 +12,7 @@ from pathlib import Path
 from popcorn import cpulist, progress
 from popcorn.errors import GuestError, UserError
 from popcorn.guest.copy import fetch_file, send_file
+from popcorn.guest.owning import make_room, take_back
 from popcorn.guest.run import run_in_several
 from popcorn.guest.ssh import Ssh
 from popcorn.image.initrd import Files, with_overlay
@@ -75,6 +76,7 @@ def start(
                 f"kernel {id} is {slot.state}",
                 hint=f"`popcorn restart {id} --name {machine.name}` ends it first",
             )
+    make_room(machine, ids)
     note_started(machine.run_dir, ids, change.vmlinux if change is not None else None)
     with progress.step(f"starting {_named(ids)}"):
         _launch(machine, loader, ids, change or Change())
@@ -82,33 +84,41 @@ def start(
         await_kernels(machine, ids, stall_s=stall_s, launched=True)
 
 
-def stop(machine: Machine, ids: Iterable[int]) -> None:
+def stop(machine: Machine, ids: Iterable[int], *, give_back: bool = True) -> None:
     """Have kernels end in good order: their processes first; those that ended already are left alone.
+
+    Args:
+        give_back: whether a primary that was booted by the policy hotplug takes what they had.
 
     Raises:
         UserError: there is no such kernel, or it is the primary.
-        GuestError: one did not end, or cannot be reached.
+        GuestError: one did not end, or cannot be reached; or the primary did not get what they had.
         MachineLostError: the machine is gone.
     """
+    ids = list(ids)
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
     with progress.step(f"stopping {_named(wanted)}"):
         for _ in run_in_several(machine, ["/bin/busybox", "poweroff"], wanted, timeout_s=_PATIENCE_BEATS):
             # The connection may end before the command's answer comes: whether it has ended is what counts.
             pass
         _await_ended(machine, wanted)
+    if give_back:
+        take_back(machine, ids)
 
 
-def kill(machine: Machine, ids: Iterable[int], *, by: int | None = None) -> None:
+def kill(machine: Machine, ids: Iterable[int], *, by: int | None = None, give_back: bool = True) -> None:
     """Take the CPUs of kernels back, whatever they do; those that ended already are left alone.
 
     Args:
         by: the kernel that does it; the primary if not given.
+        give_back: as for `stop`.
 
     Raises:
         UserError: there is no such kernel, or it is the primary.
-        GuestError: it was refused.
+        GuestError: it was refused; or the primary did not get what they had.
         MachineLostError: the machine is gone.
     """
+    ids = list(ids)
     loader = machine.plan.primary.id if by is None else by
     _require_running(machine, loader)
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
@@ -118,6 +128,8 @@ def kill(machine: Machine, ids: Iterable[int], *, by: int | None = None) -> None
         # It may have ended by itself meanwhile.
         if done.status and not machine.region().slot(id).ended:
             raise GuestError(f"kernel {id} could not be stopped: {done.stderr_text.strip()}")
+    if give_back:
+        take_back(machine, ids)
 
 
 def _named(ids: Sequence[int]) -> str:

@@ -12,21 +12,20 @@ from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
 
-from popcorn import cpulist, progress
 from popcorn.errors import GuestError, MachineLostError, PopcornError, UserError
 from popcorn.guest import life
+from popcorn.guest.owning import carry_out
 from popcorn.image.initrd import overlay
 from popcorn.machine.arrival import DEFAULT_STALL_S
 from popcorn.machine.booted import note_planned
 from popcorn.machine.machine import Machine
-from popcorn.machine.orders import LAUNCH, ORDERS, USUAL, new_launch_files, own_orders
+from popcorn.machine.orders import LAUNCH, ORDERS, USUAL, new_launch_files
 from popcorn.machine.owned import live_kernels
 from popcorn.plan.change import require_reachable
 from popcorn.plan.model import Plan
 from popcorn.plan.moves import Moves, moves
 
 _LOCK = "repartition.lock"
-_FAILED = " failed: "
 # From an archive beside them, so that no orders are ever half there.
 _PLACE = f"""
 set -e
@@ -129,8 +128,8 @@ def _alone(machine: Machine) -> Iterator[None]:
 
 def _move(machine: Machine, target: Plan, todo: Moves, wait: bool, stall_s: float) -> None:
     if todo.stop:
-        life.stop(machine, todo.stop)
-    _own(machine, todo)
+        life.stop(machine, todo.stop, give_back=False)
+    carry_out(machine, todo)
     # What has no place in the new plan has ended, and what is free is as it says.
     note_planned(machine.run_dir, [partition.id for partition in target.partitions])
     usual = machine.primary.get(USUAL)
@@ -141,49 +140,6 @@ def _move(machine: Machine, target: Plan, todo: Moves, wait: bool, stall_s: floa
     machine.replan(target)
     if todo.start:
         life.start(machine, todo.start, wait=wait, stall_s=stall_s)
-
-
-def _own(machine: Machine, todo: Moves) -> None:
-    """Have the primary take and give."""
-    hotplug = machine.plan.hotplug
-    if hotplug is None:
-        return
-    number = {cpu: index for index, cpu in enumerate(hotplug.cpus)}
-    lines = [
-        *own_orders("add", todo.take_memory),
-        *(f"cpu online {number[cpu]}" for cpu in todo.take_cpus),
-        # Memory leaves faster without them: each CPU has to be asked for the pages it keeps.
-        *(f"cpu offline {number[cpu]}" for cpu in reversed(todo.give_cpus)),
-        *own_orders("remove", todo.give_memory),
-    ]
-    if not lines:
-        return
-    with progress.step(f"moving {_amounts(todo)}") as step:
-        heard = bytearray()
-
-        def hear(stream: str, data: bytes) -> None:
-            if stream == "stdout":
-                heard.extend(data)
-                step.update(f"{heard.count(b' ok')}/{len(lines)}")
-
-        done = machine.primary.run(
-            ["sh", "-c", "PATH=/sbin:$PATH exec popcorn-own"],
-            stdin="".join(f"{line}\n" for line in lines).encode(),
-            on_output=hear,
-        )
-    if done.status:
-        failed = [line for line in done.stdout_text.splitlines() if _FAILED in line]
-        order, _, cause = failed[-1].partition(": ")[2].partition(_FAILED) if failed else ("", "", "")
-        raise GuestError(
-            f"the primary could not carry out {order!r}: {cause}" if failed else f"popcorn-own: {done.stderr_text}",
-            hint=f"what it said: `popcorn log {machine.plan.primary.id} --name {machine.name}`",
-        )
-
-
-def _amounts(todo: Moves) -> str:
-    cpus = [*todo.take_cpus, *todo.give_cpus]
-    parts = [f"CPU{'s' if len(cpus) > 1 else ''} {cpulist.format(cpus)}"] if cpus else []
-    return " and ".join([*parts, "memory"] if todo.take_memory or todo.give_memory else parts)
 
 
 def _left(machine: Machine, target: Plan) -> str:

@@ -77,7 +77,7 @@ def cmdline(
     # 64 MiB, cleared, for devices that cannot reach all memory: the primary may find such ones.
     bounce_buffers = [] if primary or devices else ["swiotlb=noforce"]
     # Whatever memory comes brings the array of its pages along, and takes it away again.
-    arrays = ["memory_hotplug.memmap_on_memory=1"] if hotplug else []
+    arrays = ["memory_hotplug.memmap_on_memory=force"] if hotplug else []
     consoles = ["console=popcon", "console=ttyS0"] if primary else ["console=popcon"]
     return " ".join([*words, *ALWAYS, *tables, *bounce_buffers, *arrays, *consoles, *extra.split()])
 

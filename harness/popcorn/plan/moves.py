@@ -27,13 +27,13 @@ class Owned:
 class Moves:
     """In this order: what the primary takes is free when kernels have ended, what it gives is for those that start."""
 
-    untouched: tuple[int, ...]
-    stop: tuple[int, ...]
-    take_memory: tuple[Window, ...]
-    take_cpus: tuple[int, ...]
-    give_cpus: tuple[int, ...]
-    give_memory: tuple[Window, ...]
-    start: tuple[int, ...]
+    untouched: tuple[int, ...] = ()
+    stop: tuple[int, ...] = ()
+    take_memory: tuple[Window, ...] = ()
+    take_cpus: tuple[int, ...] = ()
+    give_cpus: tuple[int, ...] = ()
+    give_memory: tuple[Window, ...] = ()
+    start: tuple[int, ...] = ()
 
     @property
     def any(self) -> bool:
@@ -91,6 +91,37 @@ def moves(live: Mapping[int, Owned], target: Plan, *, again: Iterable[int] = ())
         give_memory=by_address(subtract(own.memory, primary.memory)),
         start=tuple(sorted(planned.keys() - same - {primary.id})),
     )
+
+
+def left_behind(live: Mapping[int, Owned], plan: Plan, ids: Iterable[int]) -> Moves:
+    """What the primary can take when some kernels have ended: all that they had and nobody has.
+
+    Args:
+        live: as for `moves`.
+        plan: one with a primary that gives and takes.
+        ids: of the kernels that have ended; any that lives is left out.
+    """
+    ended = [plan.partition(id) for id in ids if id not in live]
+    used = {cpu for owned in live.values() for cpu in owned.cpus}
+    free = {cpu for one in ended for cpu in one.cpus} - used
+    memory = subtract(_memory_of(ended), [window for owned in live.values() for window in owned.memory])
+    possible = plan.hotplug.cpus if plan.hotplug is not None else ()
+    return Moves(take_memory=by_address(memory), take_cpus=tuple(sorted(free & set(possible))))
+
+
+def missing(live: Mapping[int, Owned], plan: Plan, ids: Iterable[int]) -> Moves:
+    """What the primary has of the CPUs and the memory that some kernels need, which do not live."""
+    wanted = [plan.partition(id) for id in ids if id not in live]
+    own = live[plan.primary.id]
+    memory = _memory_of(wanted)
+    return Moves(
+        give_cpus=tuple(sorted({cpu for one in wanted for cpu in one.cpus} & set(own.cpus))),
+        give_memory=by_address(subtract(memory, subtract(memory, own.memory))),
+    )
+
+
+def _memory_of(partitions: Iterable[Partition]) -> list[Window]:
+    return [window for partition in partitions for window in partition.memory]
 
 
 def _same(has: Owned, planned: Partition) -> bool:
