@@ -17,7 +17,7 @@ from popcorn.errors import UserError
 from popcorn.plan import Plan, Window, make_plan, validate
 from popcorn.plan.change import next_plan, parameters_of, require_reachable
 from popcorn.plan.memory import SECTION, region_size
-from popcorn.plan.moves import Moves, Owned, inside, moves
+from popcorn.plan.moves import Moves, Owned, inside, left_behind, missing, moves
 from popcorn.plan.windows import subtract
 
 SMALL = load_machine("small")
@@ -172,6 +172,34 @@ def test_what_was_interrupted_goes_on_where_it_is() -> None:
     started = _carried_out(rest, half, target)
     del started[5]
     assert moves(started, target).start == (5,)
+
+
+def test_what_a_kernel_leaves_behind_comes_to_the_primary_and_goes_when_it_starts_again() -> None:
+    plan = next_plan(make_plan(SMALL, "hotplug"), "per-core")
+    before = _live(plan)
+    without = {id: owned for id, owned in before.items() if id not in (2, 5)}
+    # Kernel 2 has ended as well, and is left alone.
+    taken = left_behind(without, plan, [5])
+    assert taken == Moves(take_memory=plan.partition(5).memory, take_cpus=(5,))
+    assert left_behind(before, plan, [5]) == Moves()
+    after = _carried_out(taken, without, plan)
+    assert left_behind(after, plan, [5]) == Moves()
+    given = missing(after, plan, [2, 5])
+    assert given == Moves(give_memory=plan.partition(5).memory, give_cpus=(5,))
+    again = _carried_out(given, after, plan)
+    assert again[0].cpus == without[0].cpus
+    assert not subtract(again[0].memory, without[0].memory)
+    assert missing(again, plan, [2, 5]) == Moves()
+
+
+def test_what_another_kernel_has_by_now_is_not_left_behind() -> None:
+    plan = next_plan(make_plan(SMALL, "hotplug"), "0-3;4-7")
+    live = _live(plan)
+    theirs = live.pop(4)
+    live[6] = Owned((6, 7), (theirs.memory[0].model_copy(update={"size": SECTION}),))
+    taken = left_behind(live, plan, [4])
+    assert taken.take_cpus == (4, 5)
+    assert sum(window.size for window in taken.take_memory) == plan.partition(4).memory_bytes - SECTION
 
 
 def test_secondaries_move_among_themselves_below_a_primary_that_cannot() -> None:

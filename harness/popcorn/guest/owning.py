@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from popcorn import cpulist, progress
-from popcorn.errors import GuestError
+from popcorn.config.sizes import KIB, format_size
+from popcorn.errors import GuestError, UserError
 from popcorn.machine.machine import Machine
 from popcorn.machine.orders import own_orders
 from popcorn.machine.owned import live_kernels
@@ -36,12 +37,43 @@ def make_room(machine: Machine, ids: Iterable[int]) -> None:
     """Have the primary let go of what kernels need that are to start.
 
     Raises:
+        UserError: it has too much in its memory for that.
         GuestError: it cannot.
         MachineLostError: the machine is gone.
     """
     live = live_kernels(machine.region())
     if machine.plan.hotplug is not None and machine.plan.primary.id in live:
-        carry_out(machine, missing(live, machine.plan, ids))
+        todo = missing(live, machine.plan, ids)
+        require_spare_memory(machine, todo)
+        carry_out(machine, todo)
+
+
+def require_spare_memory(machine: Machine, todo: Moves) -> None:
+    """See that what the primary's memory holds has room in what it keeps.
+
+    Without, Linux would look for room in vain until somebody ends that.
+
+    Raises:
+        UserError: it has not; nothing was done.
+        GuestError: the primary does not answer.
+        MachineLostError: the machine is gone.
+    """
+    given = sum(window.size for window in todo.give_memory) - sum(window.size for window in todo.take_memory)
+    if given <= 0:
+        return
+    lines = machine.primary.get("/proc/meminfo").decode().splitlines()
+    told = {line.partition(":")[0]: int(line.split()[1]) * KIB for line in lines}
+    used = told["MemTotal"] - told["MemAvailable"]
+    owned = sum(window.size for window in live_kernels(machine.region())[machine.plan.primary.id].memory)
+    # Of all that it owns it counts a little less: not the arrays of pages.
+    left = told["MemTotal"] * (owned - given) // owned
+    if used > left:
+        raise UserError(
+            f"the primary uses {format_size(used)} of its memory, and {format_size(left)} are left when "
+            f"{format_size(given)} have moved",
+            hint="end some of its processes, or remove what lies in memory, as all its files do; `popcorn repartition` "
+            f"leaves it more with --size {machine.plan.primary.id}=SIZE",
+        )
 
 
 def carry_out(machine: Machine, todo: Moves) -> None:

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from popcorn.errors import GuestError, MachineLostError, PopcornError, UserError
 from popcorn.guest import life
-from popcorn.guest.owning import carry_out
+from popcorn.guest.owning import carry_out, require_spare_memory
 from popcorn.image.initrd import overlay
 from popcorn.machine.arrival import DEFAULT_STALL_S
 from popcorn.machine.booted import note_planned
@@ -51,6 +51,7 @@ def survey(machine: Machine, target: Plan) -> Moves:
 
     Raises:
         UserError: something cannot be moved, or a kernel that has to end cannot be asked to.
+        GuestError: the primary does not answer.
         MachineLostError: the machine is gone.
     """
     current = machine.plan
@@ -65,6 +66,7 @@ def survey(machine: Machine, target: Plan) -> Moves:
     again = [one.id for one in current.secondaries if planned.get(one.id, one.cmdline) != one.cmdline]
     todo = moves(live, target, again=again)
     _require_stoppable(machine, todo)
+    require_spare_memory(machine, todo)
     return todo
 
 
