@@ -14,6 +14,7 @@ from command import popcorn, started
 
 from popcorn import cpulist
 from popcorn.config.sizes import MIB
+from popcorn.guest.ssh import TimedOutError
 from popcorn.machine.machine import Machine
 from popcorn.machine.owned import live_kernels
 from popcorn.machine.status import KernelStatus
@@ -82,7 +83,8 @@ def test_kernels_that_stay_go_on_with_what_they_do(machine: Machine, everywhere:
         0, ["sh", "-c", "dd if=/dev/urandom of=/dev/shm/held bs=1M count=48 2>&1; md5sum /dev/shm/held"]
     )
     digest = held.stdout_text.split()[-2]
-    work = "nohup sh -c 'while npb is S; do :; done; echo $? >/tmp/failed' >/tmp/work 2>&1 & echo $!"
+    # From its first moment on: the session may end before it has begun.
+    work = "trap '' HUP; sh -c 'while npb is S; do :; done; echo $? >/tmp/failed' </dev/null >/tmp/work 2>&1 & echo $!"
     pids = {id: machine.exec(id, ["sh", "-c", work]).stdout_text.strip() for id in (4, 5)}
     before = {id: _kernel(machine, id) for id in (0, 4, 5)}
 
@@ -99,26 +101,26 @@ def test_kernels_that_stay_go_on_with_what_they_do(machine: Machine, everywhere:
         assert kernel.uptime_s is not None
         assert after.uptime_s > kernel.uptime_s
     for id, pid in pids.items():
-        lives = "[ ! -e /tmp/failed ] && kill -0 " + pid
-        assert machine.exec(id, ["sh", "-c", lives]).status == 0
-        assert machine.exec(id, ["sh", "-c", f"[ ! -e /tmp/failed ] && kill {pid}; killall npb; :"]).status == 0
+        works = machine.exec(id, ["sh", "-c", f"tail /tmp/work; [ ! -e /tmp/failed ] && kill {pid}"])
+        assert works.status == 0, works
+        machine.exec(id, ["killall", "npb"])
 
 
 def test_a_kernel_that_ends_leaves_what_it_had_to_the_primary(machine: Machine, everywhere: Everywhere) -> None:
-    given = _cut(machine, _MORE).partition(5)
+    plan = _cut(machine, _MORE)
+    given = plan.partition(4)
 
     def primary_has() -> tuple[bool, bool]:
         has = live_kernels(machine.region())[0]
         return set(given.cpus) <= set(has.cpus), not subtract(given.memory, has.memory)
 
     assert primary_has() == (False, False)
-    assert popcorn("stop", "--name", machine.name, "5").returncode == 0
+    assert popcorn("stop", "--name", machine.name, "4").returncode == 0
     assert primary_has() == (True, True)
-    # More than it has without them.
-    use = "nproc; dd if=/dev/zero of=/dev/shm/used bs=1M count=1200 2>/dev/null && rm /dev/shm/used"
-    used = machine.exec(0, ["sh", "-c", use])
-    assert (used.status, used.stdout_text.split()) == (0, ["5"])
-    assert popcorn("start", "--name", machine.name, "5").returncode == 0
+    online, total = machine.exec(0, ["sh", "-c", "nproc; grep MemTotal /proc/meminfo"]).stdout_text.splitlines()
+    assert int(online) == len(plan.primary.cpus) + 1
+    assert int(total.split()[1]) << 10 > plan.primary.memory_bytes
+    assert popcorn("start", "--name", machine.name, "4").returncode == 0
     assert primary_has() == (False, False)
     _assert_owned_as_planned(machine, everywhere)
 
@@ -140,19 +142,19 @@ def test_what_another_kernel_has_cannot_be_taken(machine: Machine) -> None:
     assert _kernel(machine, 4).state == "running"
 
 
-def test_what_cannot_move_is_named_and_nothing_is_moved(machine: Machine) -> None:
+def test_memory_that_the_primary_needs_is_named_and_nothing_is_moved(machine: Machine) -> None:
     _cut(machine, _MORE)
-    assert "CPU 0" in _refused(machine, "1-3;4-7")
-    assert "booted anew" in _refused(machine, "smp")
     filled = machine.exec(0, ["dd", "if=/dev/zero", "of=/dev/shm/used", "bs=1M", "count=600"])
     assert filled.status == 0
-    assert re.search(r"the primary uses [67]\d\d\.\d MiB", _refused(machine, "per-core"))
+    assert re.search(r"the primary uses [67]\d\d", _refused(machine, "per-core"))
     machine.exec(0, ["rm", "/dev/shm/used"])
 
 
+@pytest.mark.slow
 def test_a_kernel_that_hangs_has_to_be_killed_first(machine: Machine) -> None:
     _cut(machine, _MORE)
-    machine.exec(4, ["sh", "-c", "echo loop >/proc/popcorn/fault"], timeout_s=5, via="vty")
+    with pytest.raises(TimedOutError):
+        machine.exec(4, ["sh", "-c", "echo loop >/proc/popcorn/fault"], timeout_s=5, via="vty")
     deadline = time.monotonic() + _HUNG_WITHIN_S
     while _kernel(machine, 4).health != "hung":
         assert time.monotonic() < deadline
