@@ -11,9 +11,29 @@ from popcorn.errors import GuestError, UserError
 from popcorn.machine.machine import Machine
 from popcorn.machine.orders import own_orders
 from popcorn.machine.owned import live_kernels
-from popcorn.plan.moves import Moves, left_behind, missing
+from popcorn.plan.moves import Moves, Owned, left_behind, missing
 
 _FAILED = " failed: "
+# As in popcorn-own, with some time for the rest.
+_LOCK = "/run/popcorn-own.lock"
+_ORDER_S = 150.0
+
+
+def settled(machine: Machine) -> dict[int, Owned]:
+    """What the kernels that live have, when the primary carries out no orders.
+
+    Those of a command that was ended go on to the end of the one under way.
+
+    Raises:
+        GuestError: the primary does not answer, or not within the time that an order may take.
+        MachineLostError: the machine is gone.
+    """
+    live = live_kernels(machine.region())
+    # One that panicked takes and gives nothing.
+    if machine.plan.hotplug is None or machine.plan.primary.id not in live:
+        return live
+    machine.primary.run(["flock", _LOCK, "true"], timeout_s=_ORDER_S)
+    return live_kernels(machine.region())
 
 
 def take_back(machine: Machine, ids: Iterable[int]) -> None:
@@ -23,8 +43,7 @@ def take_back(machine: Machine, ids: Iterable[int]) -> None:
         GuestError: it did not get all of that; the rest is nobody's.
         MachineLostError: the machine is gone.
     """
-    live = live_kernels(machine.region())
-    # One that panicked takes nothing.
+    live = settled(machine)
     if machine.plan.hotplug is not None and machine.plan.primary.id in live:
         try:
             carry_out(machine, left_behind(live, machine.plan, ids))
@@ -41,7 +60,7 @@ def make_room(machine: Machine, ids: Iterable[int]) -> None:
         GuestError: it cannot.
         MachineLostError: the machine is gone.
     """
-    live = live_kernels(machine.region())
+    live = settled(machine)
     if machine.plan.hotplug is not None and machine.plan.primary.id in live:
         todo = missing(live, machine.plan, ids)
         require_spare_memory(machine, todo)

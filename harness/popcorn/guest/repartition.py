@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from popcorn.errors import GuestError, MachineLostError, PopcornError, UserError
 from popcorn.guest import life
-from popcorn.guest.owning import carry_out, require_spare_memory
+from popcorn.guest.owning import carry_out, require_spare_memory, settled
 from popcorn.image.initrd import overlay
 from popcorn.machine.arrival import DEFAULT_STALL_S
 from popcorn.machine.booted import note_planned
@@ -56,7 +56,7 @@ def survey(machine: Machine, target: Plan) -> Moves:
     """
     current = machine.plan
     require_reachable(current, target)
-    live = live_kernels(machine.region())
+    live = settled(machine)
     if current.primary.id not in live:
         raise UserError(
             "the primary does not run, and nobody else can move what it has",
