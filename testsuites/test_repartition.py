@@ -140,6 +140,8 @@ def test_what_another_kernel_has_cannot_be_taken(machine: Machine) -> None:
     assert "No such" in primary(f"echo remove {theirs.start:#x}+0x8000000 >/proc/popcorn/memory")
     assert "upported" in primary("echo remove 0x8000000+0x8000000 >/proc/popcorn/memory")
     assert _kernel(machine, 4).state == "running"
+    modes = machine.exec(0, ["stat", "-c", "%a", "/proc/popcorn/memory", "/sys/devices/system/cpu/cpu1/online"])
+    assert modes.stdout_text.split() == ["600", "644"]
 
 
 def test_memory_that_the_primary_needs_is_named_and_nothing_is_moved(machine: Machine) -> None:
