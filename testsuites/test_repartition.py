@@ -152,6 +152,14 @@ def test_memory_that_the_primary_needs_is_named_and_nothing_is_moved(machine: Ma
     machine.exec(0, ["rm", "/dev/shm/used"])
 
 
+def test_all_is_given_back(machine: Machine, everywhere: Everywhere) -> None:
+    _cut(machine, "hotplug")
+    assert machine.record.kernels == (0,)
+    _assert_owned_as_planned(machine, everywhere)
+    # Threads on all CPUs, whose answer is checked.
+    assert machine.exec(0, ["npb", "cg", "S"], timeout_s=120).status == 0
+
+
 @pytest.mark.slow
 def test_a_kernel_that_hangs_has_to_be_killed_first(machine: Machine) -> None:
     _cut(machine, _MORE)
@@ -166,14 +174,6 @@ def test_a_kernel_that_hangs_has_to_be_killed_first(machine: Machine) -> None:
     assert f"popcorn kill 4 --name {machine.name}" in told
     assert popcorn("kill", "--name", machine.name, "4").returncode == 0
     _cut(machine, "hotplug")
-
-
-def test_all_is_given_back(machine: Machine, everywhere: Everywhere) -> None:
-    _cut(machine, "hotplug")
-    assert machine.record.kernels == (0,)
-    _assert_owned_as_planned(machine, everywhere)
-    # Threads on all CPUs, whose answer is checked.
-    assert machine.exec(0, ["npb", "cg", "S"], timeout_s=120).status == 0
 
 
 @pytest.mark.slow
