@@ -21,18 +21,6 @@ static const struct benchmark {
 	{ "ft", run_ft },
 };
 
-void *need_memory(uint64_t bytes)
-{
-	void *memory = malloc(bytes);
-
-	if (!memory) {
-		fprintf(stderr, "npb: no memory: %llu MiB were needed at once\n",
-			(unsigned long long)bytes >> 20);
-		exit(3);
-	}
-	return memory;
-}
-
 int main(int argc, char **argv)
 {
 	const struct benchmark *benchmark = NULL;
