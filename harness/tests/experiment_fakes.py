@@ -141,7 +141,7 @@ class ScriptedWorkload:
     def cores(self, wanted: Sequence[int]) -> Sequence[int]:
         return wanted
 
-    def memory_bytes(self, cores: int) -> int:
+    def memory_bytes(self, cores: int, total: int) -> int:
         return 1 << 20
 
     def estimate_s(self, cores: int) -> float:

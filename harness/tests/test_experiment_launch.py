@@ -193,5 +193,5 @@ def test_a_kernel_that_cannot_be_reached_is_an_error() -> None:
 
 def test_copies_take_memory_each_and_threads_share_it() -> None:
     copies, threads = (Npb("ft", "W", threads=threads) for threads in (False, True))
-    assert copies.memory_bytes(4) - copies.memory_bytes(1) == 3 * 17 << 20
-    assert threads.memory_bytes(4) == threads.memory_bytes(1)
+    assert copies.memory_bytes(4, 4) - copies.memory_bytes(1, 1) == 3 * 17 << 20
+    assert threads.memory_bytes(4, 4) == threads.memory_bytes(1, 1)

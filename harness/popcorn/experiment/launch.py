@@ -11,7 +11,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +19,7 @@ from popcorn.errors import GuestError
 from popcorn.experiment import counters
 from popcorn.experiment.protocols import Booted, Share
 from popcorn.guest.finished import Finished
+from popcorn.guest.several import UNREACHED
 from popcorn.run.results import Measurement
 
 _SCRIPT = Path(__file__).parent / "launch.sh"
@@ -51,6 +52,8 @@ class Ended:
     raw: bytes
     late_s: float
     """How much after the agreed time the last kernel was ready."""
+    looks: tuple[tuple[dict[str, int], dict[str, int]], ...] = ()
+    """What each kernel counted before and after, if all told."""
 
 
 class Launcher:
@@ -106,6 +109,30 @@ class Launcher:
             hint="the host is too busy; end other work on it",
         )
 
+    def run_first(self, shares: Sequence[Share], argv: Sequence[str], *, timeout_s: float) -> Ended:
+        """Run one command in the first of some kernels, which starts others in the rest; counted in all.
+
+        Errors as for `run`.
+        """
+        rest = [share.kernel.id for share in shares[1:]]
+        before = self._look(rest)
+        ended = self.run(shares[:1], argv, per_core=False, timeout_s=timeout_s)
+        if not ended.looks:
+            return ended
+        looks = [*ended.looks, *zip(before, self._look(rest), strict=True)]
+        wall = [one for one in ended.counted if one.metric == "wall"]
+        return replace(ended, counted=(*counters.differences(looks), *wall))
+
+    def _look(self, kernels: Sequence[int]) -> list[dict[str, int]]:
+        if not kernels:
+            return []
+        script = "; ".join(f"echo '{counters.FRAME}{name}'; cat {name} 2>/dev/null" for name in counters.FILES)
+        answers = self._booted.run({kernel: ["sh", "-c", script] for kernel in kernels}, _LOOK_S)
+        for kernel, done in answers.items():
+            if done.status == UNREACHED:
+                raise GuestError(f"kernel {kernel} cannot be reached: {done.stderr_text.strip()}")
+        return [counters.look(answers[kernel].stdout_text, self._booted.switch) for kernel in kernels]
+
     def _ahead(self, kernel: int) -> int:
         """Hundredths of a second; from the look that took the least time."""
         looks = []
@@ -146,7 +173,7 @@ def read_answers(answers: Mapping[int, Finished], argv: Sequence[str], switch: s
     for kernel, done in answers.items():
         raw.append(f"### kernel {kernel}: {' '.join(argv)}: status {done.status}\n".encode())
         raw += [done.stdout, done.stderr]
-        if done.status == 125:
+        if done.status == UNREACHED:
             raise GuestError(f"kernel {kernel} cannot be reached: {done.stderr_text.strip()}")
         parts = _parts(done.stdout_text)
         if "end" not in parts:
@@ -169,7 +196,7 @@ def read_answers(answers: Mapping[int, Finished], argv: Sequence[str], switch: s
         looks.append((before | cost_before, after | cost_after))
     whole = len(looks) == len(answers)
     counted = [*counters.differences(looks), Measurement("wall", ran / 100, "s")] if whole else []
-    return Ended(tuple(processes), tuple(counted), b"".join(raw), late / 100)
+    return Ended(tuple(processes), tuple(counted), b"".join(raw), late / 100, tuple(looks) if whole else ())
 
 
 def _parts(text: str) -> dict[str, tuple[str, str]]:

@@ -58,7 +58,7 @@ def obstacle(system: System, workload: Workload, cores: int) -> str:
 def too_large(system: System, workload: Workload, cores: int) -> str:
     """Why a workload does not fit into a kernel's memory; empty if it does."""
     for share in shares_for(system, workload, cores):
-        wanted = workload.memory_bytes(share.cores)
+        wanted = workload.memory_bytes(share.cores, cores)
         if wanted > share.kernel.memory_bytes:
             return (
                 f"{workload.name} on {cores} core{'s' if cores > 1 else ''} takes {format_size(wanted)}, and kernel "

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian programs that workloads want in the guests, by the names that `Needs.programs` gives them."""
+"""Programs that workloads want in the guests, by the names that `Needs.programs` gives them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
 from popcorn.experiment.protocols import Files
+from popcorn.image.mpi import mpi_files
 from popcorn.run.iperf import iperf_files
 
-PROGRAMS: Mapping[str, Callable[[], Files]] = {"iperf3": iperf_files}
+PROGRAMS: Mapping[str, Callable[[], Files]] = {"iperf3": iperf_files, "mpi": mpi_files}
 
 
 def files_of(names: Iterable[str]) -> Files:

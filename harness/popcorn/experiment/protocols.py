@@ -227,8 +227,8 @@ class Workload(Protocol):
     def cores(self, wanted: Sequence[int]) -> Sequence[int]:
         """Of the experiment's core counts, those that it is measured with; a fixed one if it has no choice."""
 
-    def memory_bytes(self, cores: int) -> int:
-        """What it takes in one kernel of which it has so many cores."""
+    def memory_bytes(self, cores: int, total: int) -> int:
+        """What it takes in one kernel of which it has so many cores, of so many in all kernels."""
 
     def estimate_s(self, cores: int) -> float:
         """About how long a trial takes, on two cores without KVM."""

@@ -151,7 +151,8 @@ def _require_memory(pairs: Sequence[tuple[System, Workload, int]]) -> None:
     for system, workload, cores in pairs:
         state = system.state(cores, workload.needs.together)
         processes = 1 if workload.needs.together else cores
-        wanted = system.host_bytes(state) + processes * workload.memory_bytes(cores if processes == 1 else 1)
+        each = workload.memory_bytes(cores if processes == 1 else 1, cores)
+        wanted = system.host_bytes(state) + processes * each
         if wanted > total:
             raise UserError(
                 f"{workload.name} on {cores} cores of {system.name} takes about {format_size(wanted)} of memory, and "

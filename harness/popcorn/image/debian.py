@@ -11,6 +11,7 @@ import json
 import platform
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -47,6 +48,20 @@ def debian_files(wanted: Wanted, *, rebuild: bool = False) -> Path:
         "distribution": platform.freedesktop_os_release().get("VERSION_CODENAME", "unknown"),
     }
     return get_or_build("debian", inputs, lambda into: _collect(wanted, into), rebuild=rebuild)
+
+
+def debian_overlay(wanted: Wanted) -> dict[str, tuple[bytes, int]]:
+    """The same files as an overlay takes them: path to content and permissions. Errors as for `debian_files`."""
+    root = debian_files(wanted) / "root"
+    return {
+        f"/{path.relative_to(root).as_posix()}": (path.read_bytes(), _permissions(path))
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _permissions(path: Path) -> int:
+    return 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
 
 
 def needed_libraries(program: Path) -> tuple[str | None, list[str]]:

@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import json
-import stat
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from popcorn.errors import GuestError
 from popcorn.guest.finished import Finished
@@ -39,16 +37,9 @@ def iperf_files() -> Files:
     Raises:
         HostError: the package cannot be fetched.
     """
-    from popcorn.image.debian import debian_files
+    from popcorn.image.debian import debian_overlay
 
-    root = debian_files({"iperf3": {PROGRAM: PROGRAM}}) / "root"
-    return {
-        f"/{path.relative_to(root).as_posix()}": _content(path) for path in sorted(root.rglob("*")) if path.is_file()
-    }
-
-
-def _content(path: Path) -> tuple[bytes, int]:
-    return path.read_bytes(), 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
+    return debian_overlay({"iperf3": {PROGRAM: PROGRAM}})
 
 
 def serve(run: Run, where: str) -> None:

@@ -26,6 +26,7 @@ class NpbAnswer:
     size: str
     verified: bool
     threads: int | None = None
+    """Or processes, of the one with MPI."""
     time_s: float | None = None
     mop_s: float | None = None
     complaint: str = ""
@@ -37,7 +38,8 @@ def parse(kernel: int, benchmark: str, size: str, done: Finished) -> NpbAnswer:
     try:
         fields = json.loads(done.stdout_text)
         named = (str(fields["benchmark"]), str(fields["class"]))
-        threads, time_s, mop_s = int(fields["threads"]), float(fields["time_s"]), float(fields["mop_s"])
+        threads = int(fields["ranks"] if "ranks" in fields else fields["threads"])
+        time_s, mop_s = float(fields["time_s"]), float(fields["mop_s"])
         said = fields["verified"] is True
     except (ValueError, KeyError, TypeError):
         reason = done.stderr_text.strip() or done.stdout_text.strip() or "it said nothing"

@@ -15,6 +15,7 @@ from popcorn.experiment.description import Experiment, Source, read_options, unk
 from popcorn.experiment.protocols import Workload
 from popcorn.experiment.workloads.messages import MessageOptions
 from popcorn.experiment.workloads.npb import NpbCopiesOptions, NpbOpenmpOptions
+from popcorn.experiment.workloads.npb_mpi import NpbMpiOptions
 from popcorn.experiment.workloads.tcp import TcpOptions
 
 
@@ -28,6 +29,7 @@ class Options(Protocol):
 KINDS: dict[str, type[Any]] = {
     "npb-openmp": NpbOpenmpOptions,
     "npb-copies": NpbCopiesOptions,
+    "npb-mpi": NpbMpiOptions,
     "messages": MessageOptions,
     "tcp": TcpOptions,
 }

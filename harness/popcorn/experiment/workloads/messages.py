@@ -80,7 +80,7 @@ class Messages:
     def cores(self, wanted: Sequence[int]) -> Sequence[int]:
         return (_CORES,)
 
-    def memory_bytes(self, cores: int) -> int:
+    def memory_bytes(self, cores: int, total: int) -> int:
         return 0
 
     def estimate_s(self, cores: int) -> float:

@@ -34,7 +34,7 @@ _IS_THREAD_MIB = {"S": 0, "W": 1, "A": 2, "B": 8}
 # What the kernel and its userspace take beside it.
 _KERNEL_MIB = 48
 # Seconds of one thread on one core of a host without KVM, measured to one digit: for forecasts only.
-_GUESSED_S = {
+GUESSED_S = {
     "is": {"S": 0.1, "W": 1.0, "A": 12.0, "B": 50.0},
     "cg": {"S": 0.5, "W": 3.0, "A": 12.0, "B": 400.0},
     "ft": {"S": 2.0, "W": 5.0, "A": 90.0, "B": 1200.0},
@@ -93,7 +93,7 @@ class Npb:
     def cores(self, wanted: Sequence[int]) -> Sequence[int]:
         return wanted
 
-    def memory_bytes(self, cores: int) -> int:
+    def memory_bytes(self, cores: int, total: int) -> int:
         one = _MEMORY_MIB[self.benchmark][self.size]
         if not self.threads:
             return (_KERNEL_MIB + cores * one) * MIB
@@ -101,7 +101,7 @@ class Npb:
         return (_KERNEL_MIB + one + more) * MIB
 
     def estimate_s(self, cores: int) -> float:
-        one = _GUESSED_S[self.benchmark][self.size]
+        one = GUESSED_S[self.benchmark][self.size]
         host_cores = len(os.sched_getaffinity(0))
         # Keys, matrices and one untimed pass take as long again in the small classes.
         return 1.5 * (one / min(cores, host_cores) if self.threads else one * max(1.0, cores / host_cores))
@@ -116,13 +116,17 @@ class Npb:
         return judge(ended, self.benchmark, self.size, threads)
 
 
-def judge(ended: Ended, benchmark: str, size: str, threads: int) -> Outcome:
-    """What a launch of a benchmark gave; a time only if every process verified."""
+def judge(ended: Ended, benchmark: str, size: str, threads: int, what: str = "threads") -> Outcome:
+    """What a launch of a benchmark gave; a time only if every process verified.
+
+    Args:
+        what: its threads are called.
+    """
     answers = [(process, parse(process.kernel, benchmark, size, process.done)) for process in ended.processes]
     for process, answer in answers:
         complaint = answer.complaint
         if answer.verified and answer.threads != threads:
-            complaint = f"it ran with {answer.threads} threads instead of {threads}"
+            complaint = f"it ran with {answer.threads} {what} instead of {threads}"
         if complaint:
             status = "void" if answer.time_s is not None else failure(process.done.status)
             return Outcome(status, raw=ended.raw, reason=f"kernel {process.kernel}: {complaint}")

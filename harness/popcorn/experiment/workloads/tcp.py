@@ -49,7 +49,7 @@ class Tcp:
     def cores(self, wanted: Sequence[int]) -> Sequence[int]:
         return (_CORES,)
 
-    def memory_bytes(self, cores: int) -> int:
+    def memory_bytes(self, cores: int, total: int) -> int:
         return 64 * MIB
 
     def estimate_s(self, cores: int) -> float:

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MPI for guests: Debian's MPICH, an ssh client for its launcher, and the NAS benchmarks compiled for it.
+
+Nothing of it is in an image, nor installed on the host: an experiment adds it to the kernels of its boots.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from popcorn.build.store import get_or_build
+from popcorn.dirs import source_root
+from popcorn.errors import HostError
+from popcorn.files import sha256_file, sha256_tree
+from popcorn.image.debian import LIBRARY_FOLDER, PACKAGES, Wanted, debian_files, debian_overlay
+from popcorn.image.musl import compiler_id
+from popcorn.process import run
+from popcorn.progress import step
+
+MPIEXEC = "/usr/bin/mpiexec"
+NPB_MPI = "/usr/bin/npb-mpi"
+SSH_CLIENT = "/usr/bin/dbclient"
+
+_LIBRARY = "libmpich.so.12"
+_RUNTIME: Wanted = {
+    "mpich": {"/usr/bin/mpiexec.hydra": MPIEXEC, "/usr/bin/hydra_pmi_proxy": "/usr/bin/hydra_pmi_proxy"},
+    "libmpich12": {f"/usr{LIBRARY_FOLDER}/{_LIBRARY}": f"{LIBRARY_FOLDER}/{_LIBRARY}"},
+    "dropbear-bin": {"/usr/bin/dbclient": SSH_CLIENT},
+}
+_HEADERS = "/usr/include/x86_64-linux-gnu/mpich"
+_SHARED = ("is-keys.c", "cg-matrix.c", "ft-lines.c", "memory.c")
+"""Of the benchmarks with threads."""
+_FLAGS = ["-std=gnu11", "-Wall", "-Wextra", "-O2", "-s", "-Wl,--build-id=none"]
+
+
+def mpi_files() -> dict[str, tuple[bytes, int]]:
+    """All that a kernel needs to run the benchmarks: path to content and permissions.
+
+    Raises HostError when a package cannot be fetched or the compiler fails.
+    """
+    return {**debian_overlay(_RUNTIME), NPB_MPI: (npb_mpi_program().read_bytes(), 0o755)}
+
+
+def npb_mpi_program() -> Path:
+    """The NAS benchmarks of `testsuites/npb-mpi/`, linked with the MPICH that `mpi_files` brings. Errors likewise."""
+    suites = source_root() / "testsuites"
+    runtime = debian_files(_RUNTIME)
+    headers = debian_files({"libmpich-dev": {_HEADERS: _HEADERS}})
+    folder = suites / "npb-mpi"
+    sources = sorted(folder.glob("*.c"))
+    if not sources:
+        raise HostError(f"{folder} holds no C file", hint="install Popcorn again, or run it from a checkout")
+    inputs = {
+        "name": "npb-mpi",
+        "sources": [sha256_tree(folder), sha256_tree(suites / "npb")],
+        "debian": [sha256_file(one / PACKAGES) for one in (runtime, headers)],
+        "compiler": compiler_id(),
+        "flags": _FLAGS,
+    }
+
+    def build(into: Path) -> None:
+        # Relative names, so that the place of the checkout does not get into the program.
+        with step("compiling npb-mpi"):
+            include = headers / "root" / _HEADERS.lstrip("/")
+            library = runtime / "root" / LIBRARY_FOLDER.lstrip("/") / _LIBRARY
+            files = [*(source.name for source in sources), *(f"../npb/{name}" for name in _SHARED)]
+            # What the library itself needs is not looked for on the host.
+            link = [str(library), "-Wl,--allow-shlib-undefined", "-lm"]
+            compile = ["gcc", *_FLAGS, "-I../npb", "-I", str(include), "-o", str(into / "npb-mpi")]
+            run([*compile, *files, *link], cwd=folder)
+
+    return get_or_build("program", inputs, build) / "npb-mpi"
