@@ -15,7 +15,7 @@ from some_run import manifest
 
 from popcorn.experiment import systems, workloads
 from popcorn.experiment.description import Source
-from popcorn.experiment.protocols import Booted, Files, Kernel, Needs, Outcome, Setting, Share, State, Workload
+from popcorn.experiment.protocols import Booted, Client, Files, Kernel, Needs, Outcome, Setting, Share, State, Workload
 from popcorn.experiment.ready import Ready, Wanted, get_ready
 from popcorn.guest.finished import Finished
 from popcorn.machine.machine import Machine
@@ -64,6 +64,7 @@ class FakeBooted:
     up: bool = True
     machines: Sequence[Machine] = ()
     switch: str | None = None
+    client: Client | None = None
     manifest: Manifest = field(default_factory=manifest)
 
     def run(self, commands: Mapping[int, Sequence[str]], timeout_s: float) -> dict[int, Finished]:

@@ -143,7 +143,7 @@ def _require(ready: Ready) -> None:
         for name in system.machine_names:
             registry.require_free(name)
     hostpackages.ensure("up")
-    if "vm" in ready.systems:
+    if "vm" in ready.systems or ready.setting.client:
         hostpackages.ensure("run vm")
 
 

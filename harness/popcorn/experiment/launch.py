@@ -115,15 +115,20 @@ class Launcher:
         Errors as for `run`.
         """
         rest = [share.kernel.id for share in shares[1:]]
-        before = self._look(rest)
+        before = self.look(rest)
         ended = self.run(shares[:1], argv, per_core=False, timeout_s=timeout_s)
         if not ended.looks:
             return ended
-        looks = [*ended.looks, *zip(before, self._look(rest), strict=True)]
+        looks = [*ended.looks, *zip(before, self.look(rest), strict=True)]
         wall = [one for one in ended.counted if one.metric == "wall"]
         return replace(ended, counted=(*counters.differences(looks), *wall))
 
-    def _look(self, kernels: Sequence[int]) -> list[dict[str, int]]:
+    def look(self, kernels: Sequence[int]) -> list[dict[str, int]]:
+        """What kernels have counted so far.
+
+        Raises:
+            GuestError: one cannot be reached.
+        """
         if not kernels:
             return []
         script = "; ".join(f"echo '{counters.FRAME}{name}'; cat {name} 2>/dev/null" for name in counters.FILES)

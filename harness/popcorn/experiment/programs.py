@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from popcorn.experiment.protocols import Files
 from popcorn.image.mpi import mpi_files
 from popcorn.run.iperf import iperf_files
+from popcorn.run.web import web_files
 
-PROGRAMS: Mapping[str, Callable[[], Files]] = {"iperf3": iperf_files, "mpi": mpi_files}
+PROGRAMS: Mapping[str, Callable[[], Files]] = {"iperf3": iperf_files, "mpi": mpi_files, "web": web_files}
 
 
 def files_of(names: Iterable[str]) -> Files:

@@ -64,6 +64,18 @@ class Setting:
     series: str
     most_cores: int
     """The most cores that any trial uses."""
+    client: bool = False
+    """Whether there is a machine beside it that asks its kernels."""
+
+
+class Client(Protocol):
+    """A machine of its own, on one network with a system."""
+
+    def address(self, kernel: Kernel) -> str:
+        """By which it reaches a kernel."""
+
+    def run(self, argv: Sequence[str], timeout_s: float) -> Finished:
+        """Run a command in it; errors as of `Machine.exec`."""
 
 
 class Booted(Protocol):
@@ -80,6 +92,10 @@ class Booted(Protocol):
     @property
     def switch(self) -> str | None:
         """The network interface by which kernels reach each other; None for a single kernel."""
+
+    @property
+    def client(self) -> Client | None:
+        """The machine beside it, if the experiment has one."""
 
     @property
     def manifest(self) -> Manifest:
@@ -171,6 +187,8 @@ class Needs:
     """At least so many kernels."""
     messages: bool = False
     """Popcorn's messages between kernels."""
+    client: bool = False
+    """A machine beside the system, to ask its kernels from."""
     programs: tuple[str, ...] = ()
     """Debian programs in every kernel, as of `popcorn.experiment.programs`."""
 

@@ -96,7 +96,8 @@ def get_ready(source: Source, wanted: Wanted, machine: Machine | None = None) ->
     most = max(cores for own in counts.values() for cores in own)
     if most > machine.nr_cpus:
         raise UserError(f"a workload of {source.name} needs {most} cores, and {machine.name} has {machine.nr_cpus}")
-    setting = Setting(wanted.name, machine, wanted.series, most)
+    client = any(one.needs.client for one in workloads.values())
+    setting = Setting(wanted.name, machine, wanted.series, most, client)
     systems = {name: SYSTEMS[name](setting) for name in experiment.systems}
     pairs: list[tuple[System, Workload, int]] = []
     left_out: list[Left] = []

@@ -18,6 +18,7 @@ from popcorn.experiment.timing import as_time
 from popcorn.experiment.verdict import Verdict
 from popcorn.files import write_atomic
 from popcorn.plan.draw import to_svg
+from popcorn.report.distribution import curves, draw_distribution
 from popcorn.report.lines import Drawing, Line, draw
 from popcorn.report.page import REPORT_FILE
 from popcorn.report.points import RunData, counted_table, ratio_table, read_run, relation, summary_table
@@ -26,6 +27,12 @@ from popcorn.run.spread import figure
 
 FIGURES = "figures"
 _NAMED = 20
+_POINTS = (
+    "Means with their standard deviation; the dots beside them are the samples. Both axes are logarithmic, to base 2."
+)
+_DISTRIBUTION = (
+    "Means over the trials; the shades reach from the shortest to the longest. The time axis is logarithmic."
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ class Figure:
     title: str
     stem: str
     drawing: Drawing
+    note: str
+    """How to read it."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,9 @@ def figures(data: RunData, prefix: str = "") -> list[Figure]:
     for number, group in enumerate(groups[:1] if together else groups):
         members = [one for one in data.record.workloads if together or one.group == group]
         by_size = all(one.parameter is not None for one in members)
+        if served := curves(data, members[0]):
+            found.append(Figure(group, f"{prefix}figure-{number + 1}", draw_distribution(served), _DISTRIBUTION))
+            continue
         lines = _lines(data, members, by_size=by_size, together=together)
         if lines:
             drawn = draw(
@@ -125,7 +137,8 @@ def figures(data: RunData, prefix: str = "") -> list[Figure]:
                 f"{members[0].metric.replace('_', ' ')}, {members[0].unit}",
                 host_cores=None if by_size else data.record.host.cores,
             )
-            found.append(Figure(data.experiment.title if together else group, f"{prefix}figure-{number + 1}", drawn))
+            title = data.experiment.title if together else group
+            found.append(Figure(title, f"{prefix}figure-{number + 1}", drawn, _POINTS))
     return found
 
 

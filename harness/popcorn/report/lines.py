@@ -14,7 +14,7 @@ from popcorn.report.plots import COLOURS, as_svg, figure_and_axes
 
 # Told apart without colours, too.
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
+DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 
 # How far beside their mean samples are drawn, in powers of two.
 _BESIDE = 0.08
@@ -59,7 +59,7 @@ def draw(lines: Sequence[Line], across: str, label: str, *, host_cores: int | No
         style = {
             "color": COLOURS[number % len(COLOURS)],
             "marker": _MARKERS[number % len(_MARKERS)],
-            "linestyle": _DASHES[number % len(_DASHES)],
+            "linestyle": DASHES[number % len(DASHES)],
         }
         means = [line.points[x].mean for x in places]
         # On a logarithmic axis an error bar cannot reach zero.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from popcorn.experiment.protocols import Files, Kernel
 from popcorn.guest.finished import Finished
@@ -18,6 +19,9 @@ from popcorn.machine.qemu import Accel
 from popcorn.plan.model import Plan
 from popcorn.run.manifest import Manifest, describe
 from popcorn.run.measure import qemu_seconds
+
+if TYPE_CHECKING:
+    from popcorn.experiment.systems.wire import ClientMachine
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class Running:
     """By the kernel's id in the system."""
     manifest: Manifest
     switch: str | None
+    client: ClientMachine | None = None
 
     @property
     def machines(self) -> Sequence[Machine]:
@@ -75,19 +80,30 @@ class Running:
         member.machine.ssh(member.id).put(content, path, mode)
 
     def host_cpu_s(self) -> float:
-        return sum(map(qemu_seconds, self.machines))
+        return sum(map(qemu_seconds, self._all))
 
     def interrupt(self) -> None:
-        for machine in self.machines:
+        for machine in self._all:
             machine.connections.close()
 
     def alive(self) -> bool:
-        return all(machine.alive() for machine in self.machines)
+        return all(machine.alive() for machine in self._all)
+
+    @property
+    def _all(self) -> Sequence[Machine]:
+        return [*self.machines, *([self.client.machine] if self.client else [])]
 
 
 @contextlib.contextmanager
 def one_machine(
-    plan: Plan, *, name: str, series: str, accel: Accel, files: Files, into: Path
+    plan: Plan,
+    *,
+    name: str,
+    series: str,
+    accel: Accel,
+    files: Files,
+    into: Path,
+    qemu_options: Sequence[str] = (),
 ) -> Iterator[tuple[Machine, Manifest]]:
     """Boot a plan and wait for its kernels; it ends with the block.
 
@@ -96,7 +112,7 @@ def one_machine(
     """
     with (
         booting(plan, series=series, accel=accel, files=files) as (start_one, manifest),
-        start_one(name, into, ()) as machine,
+        start_one(name, into, qemu_options) as machine,
     ):
         await_all([machine])
         yield machine, manifest

@@ -12,6 +12,7 @@ from pathlib import Path
 from popcorn.config.machine import Machine as MachineConfig
 from popcorn.experiment.protocols import Files, Kernel, Setting, State
 from popcorn.experiment.systems.booting import Member, Running, one_machine
+from popcorn.experiment.systems.wire import beside, client_name
 from popcorn.machine.limits import expected_bytes
 from popcorn.machine.qemu import Accel
 from popcorn.plan import make_plan
@@ -56,7 +57,7 @@ class PopcornSystem:
 
     @property
     def machine_names(self) -> Sequence[str]:
-        return (self.setting.name,)
+        return (self.setting.name, client_name(self.setting)) if self.setting.client else (self.setting.name,)
 
     def state(self, cores: int, together: bool) -> State:
         return self.policy(min(cores, self.setting.machine.nr_cpus), together)
@@ -76,11 +77,23 @@ class PopcornSystem:
     @contextlib.contextmanager
     def boot(self, state: State, accel: Accel, files: Files, into: Path) -> Iterator[Running]:
         plan = self._plan(state)
-        with one_machine(
-            plan, name=self.setting.name, series=self.setting.series, accel=accel, files=files, into=into
-        ) as (machine, manifest):
+        kernels = self.kernels(state)
+        with (
+            beside(self.setting, accel, files, into) as (options, start_client),
+            one_machine(
+                plan,
+                name=self.setting.name,
+                series=self.setting.series,
+                accel=accel,
+                files=files,
+                into=into,
+                qemu_options=options,
+            ) as (machine, manifest),
+            # The primary is on the client's switch, and the way to the others.
+            start_client(machine, {kernel.id: kernel.address for kernel in kernels}) as client,
+        ):
             members = {partition.id: Member(machine, partition.id) for partition in plan.partitions}
-            yield Running(self.kernels(state), members, manifest, _INTERFACE)
+            yield Running(kernels, members, manifest, _INTERFACE, client)
 
     def _plan(self, state: State) -> Plan:
         return _planned(self.setting.machine, state)

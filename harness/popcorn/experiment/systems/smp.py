@@ -13,6 +13,7 @@ from pathlib import Path
 
 from popcorn.experiment.protocols import Files, Kernel, Setting, State
 from popcorn.experiment.systems.booting import Member, Running, one_machine
+from popcorn.experiment.systems.wire import SERVER, beside, client_name
 from popcorn.machine.limits import expected_bytes
 from popcorn.machine.qemu import Accel
 from popcorn.plan import make_plan
@@ -34,7 +35,7 @@ class SmpLinux:
 
     @property
     def machine_names(self) -> Sequence[str]:
-        return (self.setting.name,)
+        return (self.setting.name, client_name(self.setting)) if self.setting.client else (self.setting.name,)
 
     def state(self, cores: int, together: bool) -> State:
         return str(min(cores, self._all) if together else self._all)
@@ -50,15 +51,20 @@ class SmpLinux:
 
     @contextlib.contextmanager
     def boot(self, state: State, accel: Accel, files: Files, into: Path) -> Iterator[Running]:
-        with one_machine(
-            self._plan(state),
-            name=self.setting.name,
-            series=self.setting.series,
-            accel=accel,
-            files=files,
-            into=into,
-        ) as (machine, manifest):
-            yield Running(self.kernels(state), {0: Member(machine, 0)}, manifest, None)
+        with (
+            beside(self.setting, accel, files, into) as (options, start_client),
+            one_machine(
+                self._plan(state),
+                name=self.setting.name,
+                series=self.setting.series,
+                accel=accel,
+                files=files,
+                into=into,
+                qemu_options=options,
+            ) as (machine, manifest),
+            start_client(machine, {0: SERVER}) as client,
+        ):
+            yield Running(self.kernels(state), {0: Member(machine, 0)}, manifest, None, client)
 
     @property
     def _all(self) -> int:

@@ -17,6 +17,7 @@ from popcorn.experiment.workloads.messages import MessageOptions
 from popcorn.experiment.workloads.npb import NpbCopiesOptions, NpbOpenmpOptions
 from popcorn.experiment.workloads.npb_mpi import NpbMpiOptions
 from popcorn.experiment.workloads.tcp import TcpOptions
+from popcorn.experiment.workloads.web import WebOptions
 
 
 class Options(Protocol):
@@ -32,6 +33,7 @@ KINDS: dict[str, type[Any]] = {
     "npb-mpi": NpbMpiOptions,
     "messages": MessageOptions,
     "tcp": TcpOptions,
+    "web": WebOptions,
 }
 
 

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A switch between emulated machines, and small machines on it: the guests of `virtual`, and a client that asks others.
+
+The switch is VDE's, which forwards a frame to the one machine it is for, as the bridge of the paper does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from popcorn.config.machine import Machine as MachineConfig
+from popcorn.config.sizes import GIB, MIB
+from popcorn.dirs import runtime_dir
+from popcorn.errors import GuestError, HostError
+from popcorn.experiment.protocols import Files, Kernel, Setting
+from popcorn.experiment.systems.booting import await_all, booting
+from popcorn.guest.finished import Finished
+from popcorn.machine.machine import Machine
+from popcorn.machine.qemu import Accel
+from popcorn.plan import make_plan
+from popcorn.plan.memory import BLOCK
+from popcorn.process import dying_with_parent, require_program
+
+NETWORK = ipaddress.ip_network("10.81.0.0/16")
+INTERFACE = "eth1"
+SERVER = str(NETWORK[1])
+"""The address of the first machine, or of the only one that is not the client."""
+_CLIENT = str(NETWORK[-2])
+_CLIENT_NUMBER = 0xFFFE
+_LEAST_BYTES, _MOST_BYTES = 256 * MIB, 2 * GIB
+_COMMAND_S = 60.0
+_SWITCH_S = 10.0
+_SWITCH = "vde_switch"
+# A gateway notes each connection for two minutes after its end, and a small kernel has room for a few thousand.
+_ROOM_FOR_CONNECTIONS = """
+cd /proc/sys/net/netfilter 2>/dev/null || exit 0
+echo 262144 >nf_conntrack_max
+echo 5 >nf_conntrack_tcp_timeout_time_wait
+"""
+
+
+@dataclass(frozen=True)
+class ClientMachine:
+    """A machine beside a system; fits `protocols.Client`."""
+
+    machine: Machine
+    addresses: Mapping[int, str]
+    """By the kernel's id in the system."""
+
+    def address(self, kernel: Kernel) -> str:
+        return self.addresses[kernel.id]
+
+    def run(self, argv: Sequence[str], timeout_s: float) -> Finished:
+        return self.machine.exec(0, argv, timeout_s=timeout_s)
+
+
+def client_name(setting: Setting) -> str:
+    """Of the client's machine."""
+    return f"{setting.name}-client"
+
+
+@contextlib.contextmanager
+def wire(into: Path, *, machines: int) -> Iterator[Path]:
+    """A switch for some machines, for as long as the block; its folder.
+
+    Args:
+        into: where its log goes.
+
+    Raises:
+        HostError: it does not start.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="w", dir=runtime_dir()) as place,
+        switch(Path(place) / "switch", into, ports=machines + 1) as path,
+    ):
+        yield path
+
+
+@contextlib.contextmanager
+def client(
+    setting: Setting, path: Path, accel: Accel, files: Files, into: Path, addresses: Mapping[int, str]
+) -> Iterator[ClientMachine]:
+    """Boot the client on a switch; it ends with the block.
+
+    Args:
+        path: the switch's folder.
+        addresses: by which it reaches kernels; what is in no network of its own it sends to `SERVER`.
+
+    Raises:
+        PopcornError: as `popcorn.machine.boot.up`.
+    """
+    plan = make_plan(guest_machine(setting.machine), "smp")
+    with (
+        booting(plan, series=setting.series, accel=accel, files=files) as (start_one, _),
+        start_one(client_name(setting), into / "client", card_options(_CLIENT_NUMBER, path)) as machine,
+    ):
+        await_all([machine])
+        give_address(machine, _CLIENT)
+        if any(ipaddress.ip_address(address) not in NETWORK for address in addresses.values()):
+            _run(machine, ["ip", "route", "add", "10.80.0.0/16", "via", SERVER])
+        yield ClientMachine(machine, addresses)
+
+
+StartClient = Callable[[Machine, Mapping[int, str]], AbstractContextManager[ClientMachine | None]]
+"""Boots the client for a machine that is up, with the addresses of its kernels."""
+
+
+@contextlib.contextmanager
+def beside(setting: Setting, accel: Accel, files: Files, into: Path) -> Iterator[tuple[tuple[str, ...], StartClient]]:
+    """A switch between a machine and the client, if the experiment has one: QEMU's options for the machine, and what
+    starts the client when that is up.
+
+    Raises:
+        HostError: the switch does not start.
+    """
+    if not setting.client:
+        yield (), lambda machine, addresses: contextlib.nullcontext()
+        return
+    with wire(into, machines=2) as path:
+
+        def start_client(
+            machine: Machine, addresses: Mapping[int, str]
+        ) -> AbstractContextManager[ClientMachine | None]:
+            give_address(machine, SERVER)
+            _run(machine, ["sh", "-c", _ROOM_FOR_CONNECTIONS])
+            return client(setting, path, accel, files, into, addresses)
+
+        yield card_options(0, path), start_client
+
+
+def guest_machine(machine: MachineConfig) -> MachineConfig:
+    """One core of a machine, with its part of the memory."""
+    memory = machine.memory_bytes // machine.nr_cpus // BLOCK * BLOCK
+    memory = min(max(memory, _LEAST_BYTES), _MOST_BYTES)
+    return MachineConfig.model_validate(
+        {
+            "name": "guest",
+            "description": f"one core of {machine.name}",
+            "sockets": 1,
+            "cores": 1,
+            "nodes": [{"cpus": "0", "memory": memory}],
+            "devices": [{"name": "net0", "id": "1af4:1000"}],
+        }
+    )
+
+
+def card_options(number: int, path: Path) -> tuple[str, ...]:
+    """For QEMU: a card on the switch.
+
+    Args:
+        number: of the machine, for its hardware address.
+        path: the switch's folder.
+    """
+    card = f"virtio-net-pci,netdev=wire,romfile=,mac=52:54:00:50:{number >> 8:02x}:{number & 255:02x}"
+    return ("-netdev", f"vde,id=wire,sock={path}", "-device", card)
+
+
+@contextlib.contextmanager
+def switch(path: Path, into: Path, *, ports: int) -> Iterator[Path]:
+    """A virtual Ethernet switch for as long as the block; guests name its folder.
+
+    Raises:
+        HostError: there is none, or it does not start.
+    """
+    program = require_program(_SWITCH)
+    argv = [program, "--sock", str(path), "--mode", "0600", "--numports", str(ports)]
+    into.mkdir(parents=True, exist_ok=True)
+    with (into / "switch.log").open("ab") as log:
+        # It ends when its standard input does, so that it cannot outlive us.
+        process = subprocess.Popen(dying_with_parent(argv), stdin=subprocess.PIPE, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + _SWITCH_S
+        while not (path / "ctl").exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise HostError(f"{_SWITCH} did not start; see {into / 'switch.log'}")
+            time.sleep(0.02)
+        yield path
+    finally:
+        process.terminate()
+        process.communicate()
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def give_address(machine: Machine, address: str) -> None:
+    """Set up a machine's card on the switch.
+
+    Raises:
+        GuestError: its kernel refuses.
+    """
+    _run(machine, ["ifconfig", INTERFACE, address, "netmask", str(NETWORK.netmask), "up"])
+
+
+def _run(machine: Machine, argv: Sequence[str]) -> None:
+    done = machine.exec(0, argv, timeout_s=_COMMAND_S)
+    if done.status:
+        raise GuestError(f"{machine.name} refuses `{' '.join(argv)}`: {done.stderr_text.strip()}")
