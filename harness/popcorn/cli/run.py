@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 @click.option("--iterations", type=click.IntRange(min=1), help="Of each point.")
 @click.option("--boots", type=click.IntRange(min=1), help="Of each system.")
 @click.option("--class", "size", type=click.Choice(["S", "W", "A", "B"]), help="Class of the NAS benchmarks.")
+@click.option(
+    "--npb-source",
+    metavar="TREE",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Your own NPB instead of the one that comes with Popcorn.",
+)
 @click.option("--seed", type=int, default=None, help="Of the random order.  [default: 1]")
 @click.option("--series", metavar="SERIES", help="Which kernel series.  [default: 6.12]")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help="For all systems alike.  [default: auto]")
@@ -98,6 +104,9 @@ def _wanted(systems: str | None, cores: str | None, options: dict[str, Any]) -> 
         counts.append(int(word))
     names = tuple(word.strip() for word in (systems or "").split(",") if word.strip())
     given = {name: value for name, value in options.items() if value is not None}
+    if (tree := given.get("npb_source")) is not None:
+        # A run that is resumed elsewhere finds it, too.
+        given["npb_source"] = str(tree.resolve())
     return Wanted(systems=tuple(dict.fromkeys(names)), cores=tuple(counts), **given)
 
 
@@ -137,6 +146,7 @@ def _resume(name: str, dry_run: bool, as_json: bool) -> None:
 def _require(ready: Ready) -> None:
     """What must be there before anything is begun."""
     from popcorn import hostpackages
+    from popcorn.image.npbtree import build_tree_program
     from popcorn.machine import registry
 
     for system in ready.systems.values():
@@ -145,6 +155,8 @@ def _require(ready: Ready) -> None:
     hostpackages.ensure("up")
     if "vm" in ready.systems or ready.setting.client:
         hostpackages.ensure("run vm")
+    for tree in ready.trees:
+        build_tree_program(tree)
 
 
 def _chosen_accel(ready: Ready, accel: Any) -> Accel:

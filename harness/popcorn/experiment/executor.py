@@ -87,7 +87,7 @@ class LocalExecutor:
     def events(self, jobs: Sequence[BootJob]) -> Iterator[Event]:
         if not jobs:
             return
-        files = files_of(self.ready.programs)
+        files = files_of(self.ready.programs, self.ready.trees)
         for job in jobs:
             left = list(job.trials)
             # A trial that leaves the system in an unknown state is the last one of its boot.

@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterable, Mapping
 
 from popcorn.experiment.protocols import Files
 from popcorn.image.mpi import mpi_files
+from popcorn.image.npbtree import TreeProgram
 from popcorn.run.iperf import iperf_files
 from popcorn.run.web import web_files
 
 PROGRAMS: Mapping[str, Callable[[], Files]] = {"iperf3": iperf_files, "mpi": mpi_files, "web": web_files}
 
 
-def files_of(names: Iterable[str]) -> Files:
+def files_of(names: Iterable[str], trees: Iterable[TreeProgram] = ()) -> Files:
     """All files of some programs.
 
     Raises:
-        HostError: a package cannot be fetched.
+        UserError: a user's own tree does not compile.
+        HostError: a package cannot be fetched, or a compiler is missing.
     """
-    return {path: content for name in names for path, content in PROGRAMS[name]().items()}
+    every = [*(PROGRAMS[name]() for name in names), *(one.files() for one in trees)]
+    return {path: content for files in every for path, content in files.items()}

@@ -17,6 +17,7 @@ from typing import Protocol
 from popcorn.config.machine import Machine as MachineConfig
 from popcorn.guest.finished import Finished
 from popcorn.guest.several import TIMED_OUT
+from popcorn.image.npbtree import TreeProgram
 from popcorn.machine.machine import Machine
 from popcorn.machine.qemu import Accel
 from popcorn.run.manifest import Manifest
@@ -190,7 +191,9 @@ class Needs:
     client: bool = False
     """A machine beside the system, to ask its kernels from."""
     programs: tuple[str, ...] = ()
-    """Debian programs in every kernel, as of `popcorn.experiment.programs`."""
+    """Programs in every kernel, by the names of `popcorn.experiment.programs`."""
+    trees: tuple[TreeProgram, ...] = ()
+    """And those of a user's own NPB tree."""
 
 
 @dataclass(frozen=True)

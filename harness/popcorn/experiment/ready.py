@@ -17,6 +17,7 @@ from popcorn.experiment.protocols import Setting, System, Workload
 from popcorn.experiment.schedule import BootJob, schedule
 from popcorn.experiment.systems import SYSTEMS
 from popcorn.experiment.workloads import make_workloads
+from popcorn.image.npbtree import TreeProgram
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Wanted:
     iterations: int | None = None
     boots: int | None = None
     size: str | None = None
+    npb_source: str | None = None
+    """Folder of a user's own NPB tree."""
     series: str = "6.12"
     seed: int = 1
     name: str = "run"
@@ -67,6 +70,11 @@ class Ready:
         """What the workloads want in every kernel."""
         return tuple(dict.fromkeys(name for one in self.workloads.values() for name in one.needs.programs))
 
+    @property
+    def trees(self) -> tuple[TreeProgram, ...]:
+        """What of a user's own NPB tree they want there."""
+        return tuple(dict.fromkeys(tree for one in self.workloads.values() for tree in one.needs.trees))
+
 
 def get_ready(source: Source, wanted: Wanted, machine: Machine | None = None) -> Ready:
     """Check everything and plan the trials; boots and builds nothing.
@@ -91,7 +99,7 @@ def get_ready(source: Source, wanted: Wanted, machine: Machine | None = None) ->
                 f"{where}: {cores} cores are asked for, and machine {machine.name} has {machine.nr_cpus}",
                 hint="name fewer with --cores, or a larger machine with --machine",
             )
-    workloads = make_workloads(experiment, source, size=wanted.size)
+    workloads = make_workloads(experiment, source, size=wanted.size, npb_source=wanted.npb_source)
     counts = {name: tuple(one.cores(experiment.cores)) for name, one in workloads.items()}
     most = max(cores for own in counts.values() for cores in own)
     if most > machine.nr_cpus:

@@ -90,6 +90,7 @@ class RunRecord(BaseModel):
             ("--iterations", found.iterations),
             ("--boots", found.boots),
             ("--class", found.size),
+            ("--npb-source", found.npb_source),
             ("--series", found.series),
             ("--seed", found.seed),
         ):

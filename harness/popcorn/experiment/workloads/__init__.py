@@ -8,7 +8,8 @@ one, write a module with such a model and put it into `KINDS`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 from popcorn.errors import UserError
 from popcorn.experiment.description import Experiment, Source, read_options, unknown
@@ -37,17 +38,32 @@ KINDS: dict[str, type[Any]] = {
 }
 
 
-def make_workloads(experiment: Experiment, source: Source, *, size: str | None = None) -> dict[str, Workload]:
+@runtime_checkable
+class FromTree(Protocol):
+    """A workload whose program a user's own NPB tree can give."""
+
+    def from_tree(self, tree: Path, cores: Sequence[int]) -> Workload:
+        """The same with that program.
+
+        Raises:
+            UserError: the tree has none.
+        """
+
+
+def make_workloads(
+    experiment: Experiment, source: Source, *, size: str | None = None, npb_source: str | None = None
+) -> dict[str, Workload]:
     """The workloads of an experiment, by name.
 
     Args:
         size: an NPB class in place of those of the description.
+        npb_source: folder of a user's own NPB tree, whose programs are taken.
 
     Raises:
-        UserError: there is no such kind, an option is wrong, or nothing has a class.
+        UserError: there is no such kind, an option is wrong, nothing has a class, or nothing is of NPB.
     """
     found: dict[str, Workload] = {}
-    sized = False
+    sized = replaced = False
     for number, entry in enumerate(experiment.workloads):
         place = ("workloads", number)
         options = dict(entry)
@@ -61,9 +77,17 @@ def make_workloads(experiment: Experiment, source: Source, *, size: str | None =
             sized = True
         chosen: Options = read_options(source, place, options, KINDS[kind])
         for workload in chosen.workloads():
+            if npb_source is not None and isinstance(workload, FromTree):
+                workload = workload.from_tree(Path(npb_source), experiment.cores)
+                replaced = True
             if workload.name in found:
                 raise UserError(f"{source.line(*place)}: the workload {workload.name} is there twice")
             found[workload.name] = workload
     if size is not None and not sized:
         raise UserError(f"--class {size}: no workload of {source.name} has a class", hint="leave the option out")
+    if npb_source is not None and not replaced:
+        raise UserError(
+            f"--npb-source {npb_source}: no workload of {source.name} is a benchmark of NPB",
+            hint="leave the option out",
+        )
     return found

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from popcorn.config.sizes import MIB
 from popcorn.experiment.launch import Ended, Launcher
 from popcorn.experiment.protocols import Booted, Needs, Outcome, Share, Workload, failure
+from popcorn.image.npbtree import TreeProgram, find_suite
 from popcorn.run.npb import parse
 from popcorn.run.results import Measurement
 
@@ -71,6 +73,8 @@ class Npb:
     size: Size
     threads: bool
     """One program with a thread for each core, rather than a program for each core."""
+    tree: TreeProgram | None = None
+    """Instead of the program in the image."""
 
     metric = "time"
     unit = "s"
@@ -84,11 +88,15 @@ class Npb:
     @property
     def group(self) -> str:
         how = "one program, a thread a core" if self.threads else "a program of one thread on each core"
-        return f"NPB {self.benchmark.upper()} class {self.size}: {how}"
+        return f"NPB {self.benchmark.upper()} class {self.size}: {how}{of_tree(self.tree)}"
 
     @property
     def needs(self) -> Needs:
-        return Needs(together=self.threads)
+        return Needs(together=self.threads, trees=(self.tree,) if self.tree else ())
+
+    def from_tree(self, tree: Path, cores: Sequence[int]) -> Npb:
+        """With the benchmark of a user's own tree; errors as for `find_suite`."""
+        return replace(self, tree=TreeProgram(find_suite(tree, "openmp"), self.benchmark, self.size, "openmp"))
 
     def cores(self, wanted: Sequence[int]) -> Sequence[int]:
         return wanted
@@ -111,9 +119,15 @@ class Npb:
 
     def measure(self, booted: Booted, shares: Sequence[Share], timeout_s: float) -> Outcome:
         threads = shares[0].cores if self.threads else 1
-        argv = ["env", f"OMP_NUM_THREADS={threads}", "npb", self.benchmark, self.size]
+        program = [self.tree.guest_path] if self.tree else ["npb", self.benchmark, self.size]
+        argv = ["env", f"OMP_NUM_THREADS={threads}", *program]
         ended = Launcher.of(booted).run(shares, argv, per_core=not self.threads, timeout_s=timeout_s)
         return judge(ended, self.benchmark, self.size, threads)
+
+
+def of_tree(tree: TreeProgram | None) -> str:
+    """What a title says of where a program is from."""
+    return f" ({tree.suite.name}, {tree.digest[:12]})" if tree else ""
 
 
 def judge(ended: Ended, benchmark: str, size: str, threads: int, what: str = "threads") -> Outcome:
@@ -125,7 +139,7 @@ def judge(ended: Ended, benchmark: str, size: str, threads: int, what: str = "th
     answers = [(process, parse(process.kernel, benchmark, size, process.done)) for process in ended.processes]
     for process, answer in answers:
         complaint = answer.complaint
-        if answer.verified and answer.threads != threads:
+        if answer.verified and answer.threads not in (None, threads):
             complaint = f"it ran with {answer.threads} {what} instead of {threads}"
         if complaint:
             status = "void" if answer.time_s is not None else failure(process.done.status)

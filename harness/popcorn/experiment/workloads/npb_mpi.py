@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,6 +17,7 @@ from popcorn.experiment.mpi import Mpi
 from popcorn.experiment.protocols import Booted, Needs, Outcome, Share, Workload
 from popcorn.experiment.workloads import npb
 from popcorn.image.mpi import NPB_MPI
+from popcorn.image.npbtree import TreeProgram, find_suite
 
 Benchmark = Literal["is", "cg", "ft"]
 Size = Literal["S", "W", "A", "B"]
@@ -51,12 +53,13 @@ class NpbMpi:
 
     benchmark: Benchmark
     size: Size
+    trees: tuple[TreeProgram, ...] = ()
+    """Instead of our own program; one for each number of processes."""
 
     metric = "time"
     unit = "s"
     less_is_better = True
     parameter = None
-    needs = Needs(programs=("mpi",))
 
     @property
     def name(self) -> str:
@@ -64,7 +67,19 @@ class NpbMpi:
 
     @property
     def group(self) -> str:
-        return f"NPB {self.benchmark.upper()} class {self.size}: MPI, a process a core"
+        tree = self.trees[0] if self.trees else None
+        return f"NPB {self.benchmark.upper()} class {self.size}: MPI, a process a core{npb.of_tree(tree)}"
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(programs=("mpi",), trees=self.trees)
+
+    def from_tree(self, tree: Path, cores: Sequence[int]) -> NpbMpi:
+        """With the benchmark of a user's own tree; errors as for `find_suite`."""
+        suite = find_suite(tree, "mpi")
+        return replace(
+            self, trees=tuple(TreeProgram(suite, self.benchmark, self.size, "mpi", count) for count in cores)
+        )
 
     def cores(self, wanted: Sequence[int]) -> Sequence[int]:
         return wanted
@@ -88,9 +103,11 @@ class NpbMpi:
         Mpi.of(booted).prepare(used)
 
     def measure(self, booted: Booted, shares: Sequence[Share], timeout_s: float) -> Outcome:
-        argv = Mpi.of(booted).command(shares, [NPB_MPI, self.benchmark, self.size])
-        ended = Launcher.of(booted).run_first(shares, argv, timeout_s=timeout_s)
         cores = sum(share.cores for share in shares)
+        own = next((tree.guest_path for tree in self.trees if tree.ranks == cores), None)
+        program = [own] if own else [NPB_MPI, self.benchmark, self.size]
+        argv = Mpi.of(booted).command(shares, program)
+        ended = Launcher.of(booted).run_first(shares, argv, timeout_s=timeout_s)
         return npb.judge(first_answer(ended), self.benchmark, self.size, cores, "processes")
 
 
