@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 @click.option("--cores", metavar="N,…", help="Only these core counts.")
 @click.option("--iterations", type=click.IntRange(min=1), help="Of each point.")
 @click.option("--boots", type=click.IntRange(min=1), help="Of each system.")
-@click.option("--class", "size", type=click.Choice(["S", "W", "A", "B"]), help="Class of the NAS benchmarks.")
+@click.option(
+    "--class",
+    "size",
+    type=click.Choice(["S", "W", "A", "B"]),
+    help="Class of the NAS benchmarks; for web servers, how many requests.",
+)
 @click.option(
     "--npb-source",
     metavar="TREE",

@@ -31,6 +31,8 @@ def curves(data: RunData, facts: WorkloadFacts) -> dict[str, Curve]:
 
 def draw_distribution(lines: Mapping[str, Curve]) -> Drawing:
     """A figure with a line for each system: means over the trials, and between which times these lay."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
     figure, axes = figure_and_axes(3.8)
     for number, (title, curve) in enumerate(lines.items()):
         percents = sorted(curve)
@@ -40,6 +42,11 @@ def draw_distribution(lines: Mapping[str, Curve]) -> Drawing:
         low, high = ([choose(curve[percent]) for percent in percents] for choose in (min, max))
         axes.fill_betweenx(percents, low, high, color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log", base=10)
+    # Written out: most figures have not even one whole power of ten.
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_formatter(plain)
+    axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.xaxis.set_minor_formatter(plain)
     axes.set_xlabel("response time, ms")
     axes.set_ylabel("requests served, %")
     axes.set_ylim(0, 100)

@@ -27,6 +27,7 @@ from popcorn.guest.finished import Finished
 from popcorn.machine.machine import Machine
 from popcorn.machine.qemu import Accel
 from popcorn.plan import make_plan
+from popcorn.plan.address import NETWORK_V4
 from popcorn.plan.memory import BLOCK
 from popcorn.process import dying_with_parent, require_program
 
@@ -43,6 +44,7 @@ _SWITCH = "vde_switch"
 # A gateway notes each connection for two minutes after its end, and a small kernel has room for a few thousand.
 _ROOM_FOR_CONNECTIONS = """
 cd /proc/sys/net/netfilter 2>/dev/null || exit 0
+echo 16384 >/sys/module/nf_conntrack/parameters/hashsize
 echo 262144 >nf_conntrack_max
 echo 5 >nf_conntrack_tcp_timeout_time_wait
 """
@@ -106,7 +108,8 @@ def client(
         await_all([machine])
         give_address(machine, _CLIENT)
         if any(ipaddress.ip_address(address) not in NETWORK for address in addresses.values()):
-            _run(machine, ["ip", "route", "add", "10.80.0.0/16", "via", SERVER])
+            # Its own kernel has a network of kernels, too.
+            _run(machine, ["sh", "-c", f"ifconfig pcn0 down 2>/dev/null; ip route add {NETWORK_V4} via {SERVER}"])
         yield ClientMachine(machine, addresses)
 
 
