@@ -7,16 +7,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from experiment_fakes import FakeBooted, Stage
+from experiment_fakes import FakeBooted, Stage, staged
 
 from popcorn.config import load_machine
 from popcorn.errors import GuestError
-from popcorn.experiment.protocols import Kernel, Outcome, Setting, Share
+from popcorn.experiment.executor import LocalExecutor
+from popcorn.experiment.protocols import Booted, Kernel, Outcome, Setting, Share
+from popcorn.experiment.record import begin_record
+from popcorn.experiment.runner import take_trials
 from popcorn.experiment.systems import SYSTEMS
-from popcorn.experiment.workloads.web import Web, WebOptions
+from popcorn.experiment.workloads.web import PERCENTILE, Web, WebOptions
 from popcorn.guest.finished import Finished
-from popcorn.report.distribution import draw_distribution
+from popcorn.report.distribution import curves, draw_distribution
+from popcorn.report.experiment import write_experiment_report
+from popcorn.report.points import read_run
 from popcorn.run import web
+from popcorn.run.results import Measurement
 
 _SAID = """\
 Benchmarking 10.80.0.2 (be patient).....done
@@ -133,3 +139,21 @@ def test_the_figure_has_a_line_for_each_system(tmp_path: Path) -> None:
     assert len(drawing.figure.axes[0].lines) == 2
     drawing.write(tmp_path / "figure")
     assert "<svg" in (tmp_path / "figure.svg").read_text(encoding="utf-8")
+
+
+def test_the_report_draws_who_was_served_when(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def script(booted: Booted, shares: Sequence[Share]) -> Outcome:
+        percentiles = [Measurement(f"{PERCENTILE}{percent}", 1.0 + percent, "ms") for percent in range(100)]
+        return Outcome("ok", (Measurement("time", 51.0, "s"), *percentiles))
+
+    ready = staged(monkeypatch, Stage(script))()
+    begin_record(ready, "tcg", ["popcorn", "run", "test"], tmp_path)
+    take_trials(ready, tmp_path, LocalExecutor(ready, "tcg", tmp_path / "boots", quiet_s=0.0))
+    page = write_experiment_report([tmp_path]).read_text(encoding="utf-8")
+    assert "the shades reach from the shortest to the longest" in page
+    assert "the dots beside them are the samples" not in page
+    data = read_run(tmp_path)
+    shown = curves(data, data.record.workloads[0])
+    assert list(shown) == ["system one", "system other"]
+    # Of each percentage the three iterations with one core, and those with two.
+    assert {percent: len(times) for percent, times in shown["system one"].items()} == dict.fromkeys(range(100), 6)
