@@ -71,8 +71,16 @@ def test_kernels_are_made_to_trust_each_other_once() -> None:
     done = len(booted.ran)
     assert done > 0
     assert all(set(commands) == {0, 1, 2} for commands in booted.ran)
-    Mpi.of(booted).prepare(booted.kernels)
+    Mpi.of(booted).prepare(booted.kernels[:2])
     assert len(booted.ran) == done
+
+
+def test_kernels_that_come_later_are_known_to_the_earlier_ones() -> None:
+    booted = Recording(3)
+    Mpi.of(booted).prepare(booted.kernels[:2])
+    Mpi.of(booted).prepare(booted.kernels)
+    first = [commands[0] for commands in booted.ran if "10.80.0.3" in commands[0][-1]]
+    assert len(first) == 1
 
 
 def test_a_kernel_that_cannot_be_prepared_is_named() -> None:

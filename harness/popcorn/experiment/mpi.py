@@ -64,16 +64,17 @@ class Mpi:
         Raises:
             GuestError: one does not do its part.
         """
-        missing = [kernel for kernel in kernels if kernel.id not in self._trusting]
-        if len(kernels) < 2 or not missing:
+        ids = {kernel.id for kernel in kernels}
+        if len(ids) < 2 or ids <= self._trusting:
             return
         secret = base64.b64encode(to_dropbear(self._key)).decode()
         public = self._key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         known = "\n".join(f"{kernel.address} {keys().host_public}" for kernel in kernels)
         words = ["sh", "-c", _TRUST, "sh", secret, public.decode(), known]
-        self._everywhere({kernel.id: words for kernel in missing})
-        self._everywhere({kernel.id: ["sh", "-c", _SERVE, "sh", kernel.address] for kernel in missing})
-        self._trusting |= {kernel.id for kernel in missing}
+        # To those that trust some already the others are new.
+        self._everywhere(dict.fromkeys(ids, words))
+        self._everywhere({kernel.id: ["sh", "-c", _SERVE, "sh", kernel.address] for kernel in kernels})
+        self._trusting |= ids
 
     def command(self, shares: Sequence[Share], argv: Sequence[str]) -> list[str]:
         """What starts a process on each core, to be run in the first kernel."""
