@@ -51,6 +51,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "bisect": ("popcorn.cli.bisect:bisect", "find the change that brought a failure"),
     "bench": ("popcorn.cli.bench:bench", "measure"),
     "run": ("popcorn.cli.run:run", "repeat the paper's experiments, or your own"),
+    "worker": ("popcorn.cli.worker:worker", "take trials of runs that others began"),
     "compare": ("popcorn.cli.compare:compare", "tell whether a run is worse than another"),
     "ci": ("popcorn.cli.ci:ci", "build, test, measure and compare, for a CI job"),
     "results": ("popcorn.cli.results:results", "hand what was measured to other programs"),

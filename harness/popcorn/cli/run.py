@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--seed", type=int, default=None, help="Of the random order.  [default: 1]")
 @click.option("--series", metavar="SERIES", help="Which kernel series.  [default: 6.12]")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help="For all systems alike.  [default: auto]")
+@click.option("--scheduler", metavar="ADDRESS", help="Spread the boots over the workers of a Dask scheduler.")
 @click.option("--name", metavar="NAME", help="What the machines' names begin with.  [default: run]")
 @click.option("--json", "as_json", is_flag=True, help="Print the trials of a dry run, or the result, as JSON.")
 def run(
@@ -48,6 +49,7 @@ def run(
     systems: str | None,
     cores: str | None,
     accel: Any,
+    scheduler: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -69,7 +71,7 @@ def run(
                 "--resume goes on with a run as it was begun; it takes no experiment and no other options",
                 hint="`popcorn run EXPERIMENT` begins a new one",
             )
-        _resume(resume, dry_run, as_json)
+        _resume(resume, dry_run, scheduler, as_json)
         return
     if experiment is None:
         raise UserError(
@@ -82,7 +84,7 @@ def run(
     if dry_run:
         _tell_plan(ready, ready.jobs, as_json)
         return
-    _begin(ready, accel or "auto", as_json)
+    _begin(ready, accel or "auto", scheduler, as_json)
 
 
 def _list() -> None:
@@ -115,7 +117,7 @@ def _wanted(systems: str | None, cores: str | None, options: dict[str, Any]) -> 
     return Wanted(systems=tuple(dict.fromkeys(names)), cores=tuple(counts), **given)
 
 
-def _begin(ready: Ready, accel: Any, as_json: bool) -> None:
+def _begin(ready: Ready, accel: Any, scheduler: str | None, as_json: bool) -> None:
     import sys
 
     from popcorn.experiment.record import begin_record
@@ -123,15 +125,21 @@ def _begin(ready: Ready, accel: Any, as_json: bool) -> None:
     from popcorn.machine.limits import require_room_to_record
     from popcorn.run.manifest import typed_words
 
-    _require(ready)
-    chosen = _chosen_accel(ready, accel)
+    if scheduler is None:
+        _require(ready)
+        chosen = _chosen_accel(ready, accel)
+    else:
+        from popcorn.experiment.dispatch import common_accel, connect
+
+        connect(scheduler).close()
+        chosen = common_accel(scheduler, ready.setting.series) if accel == "auto" else accel
     require_room_to_record()
     run_dir = new_run_dir(Path(ready.source.name).stem)
     begin_record(ready, chosen, typed_words(sys.argv), run_dir)
-    _go(ready, chosen, run_dir, as_json)
+    _go(ready, chosen, run_dir, scheduler, as_json)
 
 
-def _resume(name: str, dry_run: bool, as_json: bool) -> None:
+def _resume(name: str, dry_run: bool, scheduler: str | None, as_json: bool) -> None:
     from popcorn.experiment.ready import get_ready
     from popcorn.experiment.record import done_trials, find_run, read_record
     from popcorn.experiment.schedule import remaining
@@ -144,8 +152,9 @@ def _resume(name: str, dry_run: bool, as_json: bool) -> None:
         done = done_trials(run_dir) if (run_dir / RESULTS_FILE).exists() else []
         _tell_plan(ready, remaining(ready.jobs, done), as_json)
         return
-    _require(ready)
-    _go(ready, record.accel, run_dir, as_json)
+    if scheduler is None:
+        _require(ready)
+    _go(ready, record.accel, run_dir, scheduler, as_json)
 
 
 def _require(ready: Ready) -> None:
@@ -180,18 +189,22 @@ def _chosen_accel(ready: Ready, accel: Any) -> Accel:
     return "tcg"
 
 
-def _go(ready: Ready, accel: Accel, run_dir: Path, as_json: bool) -> None:
+def _go(ready: Ready, accel: Accel, run_dir: Path, scheduler: str | None, as_json: bool) -> None:
     import json
 
     from popcorn.errors import CheckFailed, PopcornError
-    from popcorn.experiment.executor import LocalExecutor
+    from popcorn.experiment.dispatch import DaskExecutor
+    from popcorn.experiment.executor import Executor, LocalExecutor
     from popcorn.experiment.record import BOOTS
     from popcorn.experiment.runner import take_trials
     from popcorn.report.experiment import write_experiment_report
 
     go_on = f"popcorn run --resume {run_dir.name}"
+    executor: Executor = LocalExecutor(ready, accel, run_dir / BOOTS)
+    if scheduler is not None:
+        executor = DaskExecutor(ready, accel, run_dir / BOOTS, scheduler)
     try:
-        statuses = take_trials(ready, run_dir, LocalExecutor(ready, accel, run_dir / BOOTS))
+        statuses = take_trials(ready, run_dir, executor)
     except KeyboardInterrupt:
         click.echo(f"popcorn: stopped; what had ended is recorded. Go on with `{go_on}`", err=True)
         raise
