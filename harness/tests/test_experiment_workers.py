@@ -115,7 +115,7 @@ def test_a_scheduler_that_is_not_there_is_the_users_mistake(monkeypatch: pytest.
 
 def test_a_scheduler_without_workers_is_told(tmp_path: Path) -> None:
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None, host="127.0.0.1") as cluster,
+        LocalCluster(n_workers=0, processes=True, dashboard_address=None, host="127.0.0.1") as cluster,
         pytest.raises(UserError, match="has no workers"),
     ):
         dispatch.connect(cluster.scheduler_address)

@@ -18,6 +18,7 @@ def worker(address: str, serve: bool) -> None:
     """
     import asyncio
     import contextlib
+    import logging
     import os
     import platform
     import tempfile
@@ -40,6 +41,9 @@ def worker(address: str, serve: bool) -> None:
     for verb in ("up", "run vm"):
         hostpackages.ensure(verb)
 
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    click.echo(f"popcorn: working for {address} as soon as it answers; Ctrl-C ends it", err=True)
+
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:
             if serve:
@@ -49,12 +53,10 @@ def worker(address: str, serve: bool) -> None:
             one = await stack.enter_async_context(
                 Worker(address, nthreads=1, name=name, local_directory=folder, dashboard=False)
             )
-            click.echo(f"popcorn: {name} works for {address}; Ctrl-C ends it", err=True)
+            click.echo(f"popcorn: {name} is at work", err=True)
             await one.finished()
 
     try:
         asyncio.run(work())
-    except (OSError, TimeoutError) as error:
-        raise UserError(
-            f"no scheduler answers at {address}: {error}", hint=f"`popcorn worker --serve {address}` starts one"
-        ) from error
+    except OSError as error:
+        raise UserError(f"cannot serve at {address}: {error}", hint="name a free port of this host") from error
