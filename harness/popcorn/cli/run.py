@@ -167,7 +167,7 @@ def _require(ready: Ready) -> None:
         for name in system.machine_names:
             registry.require_free(name)
     hostpackages.ensure("up")
-    if "vm" in ready.systems or ready.setting.client:
+    if "vm" in ready.systems:
         hostpackages.ensure("run vm")
     for tree in ready.trees:
         build_tree_program(tree)

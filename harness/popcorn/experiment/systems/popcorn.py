@@ -89,7 +89,7 @@ class PopcornSystem:
                 into=into,
                 qemu_options=options,
             ) as (machine, manifest),
-            # The primary is on the client's switch, and the way to the others.
+            # The client is connected with the primary, which is the way to the others.
             start_client(machine, {kernel.id: kernel.address for kernel in kernels}) as client,
         ):
             members = {partition.id: Member(machine, partition.id) for partition in plan.partitions}

@@ -21,8 +21,9 @@ from popcorn.experiment.systems.booting import Member, Running, await_all, booti
 from popcorn.experiment.systems.wire import (
     INTERFACE,
     NETWORK,
+    SERVER,
+    beside,
     card_options,
-    client,
     client_name,
     give_address,
     guest_machine,
@@ -34,6 +35,7 @@ from popcorn.machine.qemu import Accel
 from popcorn.plan import make_plan
 from popcorn.plan.model import Plan
 
+_LINK_INTERFACE = "eth2"
 _WINDOW_BYTES = 64 * MIB
 _GUEST_S = 4.0
 
@@ -74,24 +76,25 @@ class VirtualMachines:
             window = place / "window"
             with window.open("wb") as file:
                 file.truncate(_WINDOW_BYTES)
-            path = stack.enter_context(wire(into, machines=count + self.setting.client))
+            path = stack.enter_context(wire(into, machines=count))
             start_one, manifest = stack.enter_context(
                 booting(self._plan(), series=self.setting.series, accel=accel, files=files)
             )
+            # Only the first is asked.
+            link, start_client = stack.enter_context(
+                beside(self.setting, accel, files, into, interface=_LINK_INTERFACE)
+            )
             machines: list[Machine] = []
             for number, name in enumerate(self.machine_names[:count]):
-                options = guest_options(number, window, path)
+                options = (*guest_options(number, window, path), *(link if number == 0 else ()))
                 machines.append(stack.enter_context(start_one(name, into / f"vm-{number}", options)))
             await_all(machines)
             kernels = self.kernels(state)
             for kernel, machine in zip(kernels, machines, strict=True):
                 give_address(machine, kernel.address)
             members = {kernel.id: Member(machine, 0) for kernel, machine in zip(kernels, machines, strict=True)}
-            asking = None
-            if self.setting.client:
-                addresses = {kernel.id: kernel.address for kernel in kernels}
-                asking = stack.enter_context(client(self.setting, path, accel, files, into, addresses))
-            yield Running(kernels, members, manifest.model_copy(update={"guests": count}), INTERFACE, asking)
+            client = stack.enter_context(start_client(machines[0], {kernels[0].id: SERVER}))
+            yield Running(kernels, members, manifest.model_copy(update={"guests": count}), INTERFACE, client)
 
     def _plan(self) -> Plan:
         return make_plan(guest_machine(self.setting.machine), "smp")

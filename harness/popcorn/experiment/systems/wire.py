@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A switch between emulated machines, and small machines on it: the guests of `virtual`, and a client that asks others.
+"""What connects emulated machines: a switch for the guests of `virtual`, and a link to a client that asks others.
 
 The switch is VDE's, which forwards a frame to the one machine it is for, as the bridge of the paper does.
 """
@@ -33,10 +33,10 @@ from popcorn.process import dying_with_parent, require_program
 
 NETWORK = ipaddress.ip_network("10.81.0.0/16")
 INTERFACE = "eth1"
-SERVER = str(NETWORK[1])
-"""The address of the first machine, or of the only one that is not the client."""
-_CLIENT = str(NETWORK[-2])
-_CLIENT_NUMBER = 0xFFFE
+_LINK = ipaddress.ip_network("10.82.0.0/16")
+SERVER = str(_LINK[1])
+"""The address by which the client reaches what it is connected with."""
+_CLIENT = str(_LINK[2])
 _LEAST_BYTES, _MOST_BYTES = 256 * MIB, 2 * GIB
 _COMMAND_S = 60.0
 _SWITCH_S = 10.0
@@ -89,13 +89,13 @@ def wire(into: Path, *, machines: int) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def client(
-    setting: Setting, path: Path, accel: Accel, files: Files, into: Path, addresses: Mapping[int, str]
+    setting: Setting, link: Path, accel: Accel, files: Files, into: Path, addresses: Mapping[int, str]
 ) -> Iterator[ClientMachine]:
-    """Boot the client on a switch; it ends with the block.
+    """Boot the client at the other end of a link; it ends with the block.
 
     Args:
-        path: the switch's folder.
-        addresses: by which it reaches kernels; what is in no network of its own it sends to `SERVER`.
+        link: the socket.
+        addresses: by which it reaches kernels; all but `SERVER` by that.
 
     Raises:
         PopcornError: as `popcorn.machine.boot.up`.
@@ -103,11 +103,11 @@ def client(
     plan = make_plan(guest_machine(setting.machine), "smp")
     with (
         booting(plan, series=setting.series, accel=accel, files=files) as (start_one, _),
-        start_one(client_name(setting), into / "client", card_options(_CLIENT_NUMBER, path)) as machine,
+        start_one(client_name(setting), into / "client", _link_options(link, 2)) as machine,
     ):
         await_all([machine])
         give_address(machine, _CLIENT)
-        if any(ipaddress.ip_address(address) not in NETWORK for address in addresses.values()):
+        if set(addresses.values()) != {SERVER}:
             # Its own kernel has a network of kernels, too.
             _run(machine, ["sh", "-c", f"ifconfig pcn0 down 2>/dev/null; ip route add {NETWORK_V4} via {SERVER}"])
         yield ClientMachine(machine, addresses)
@@ -118,26 +118,39 @@ StartClient = Callable[[Machine, Mapping[int, str]], AbstractContextManager[Clie
 
 
 @contextlib.contextmanager
-def beside(setting: Setting, accel: Accel, files: Files, into: Path) -> Iterator[tuple[tuple[str, ...], StartClient]]:
-    """A switch between a machine and the client, if the experiment has one: QEMU's options for the machine, and what
+def beside(
+    setting: Setting, accel: Accel, files: Files, into: Path, *, interface: str = INTERFACE
+) -> Iterator[tuple[tuple[str, ...], StartClient]]:
+    """A link between a machine and the client, if the experiment has one: QEMU's options for the machine, and what
     starts the client when that is up.
 
-    Raises:
-        HostError: the switch does not start.
+    The link is a stream, whose sender waits: a switch drops what a machine does not take soon enough, and TCP then
+    waits for seconds.
+
+    Args:
+        interface: what the machine's kernel will call its end.
     """
     if not setting.client:
         yield (), lambda machine, addresses: contextlib.nullcontext()
         return
-    with wire(into, machines=2) as path:
+    with tempfile.TemporaryDirectory(prefix="w", dir=runtime_dir()) as place:
+        link = Path(place) / "link"
 
         def start_client(
             machine: Machine, addresses: Mapping[int, str]
         ) -> AbstractContextManager[ClientMachine | None]:
-            give_address(machine, SERVER)
+            give_address(machine, SERVER, interface)
             _run(machine, ["sh", "-c", _ROOM_FOR_CONNECTIONS])
-            return client(setting, path, accel, files, into, addresses)
+            return client(setting, link, accel, files, into, addresses)
 
-        yield card_options(0, path), start_client
+        yield _link_options(link, 1), start_client
+
+
+def _link_options(link: Path, end: int) -> tuple[str, ...]:
+    """For QEMU: a card on a link; the first end is there before the second."""
+    server = "on" if end == 1 else "off"
+    netdev = f"stream,id=link,server={server},addr.type=unix,addr.path={link}"
+    return ("-netdev", netdev, "-device", f"virtio-net-pci,netdev=link,romfile=,mac=52:54:00:50:4c:{end:02x}")
 
 
 def guest_machine(machine: MachineConfig) -> MachineConfig:
@@ -193,13 +206,13 @@ def switch(path: Path, into: Path, *, ports: int) -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def give_address(machine: Machine, address: str) -> None:
-    """Set up a machine's card on the switch.
+def give_address(machine: Machine, address: str, interface: str = INTERFACE) -> None:
+    """Set up a machine's card on a switch or a link.
 
     Raises:
         GuestError: its kernel refuses.
     """
-    _run(machine, ["ifconfig", INTERFACE, address, "netmask", str(NETWORK.netmask), "up"])
+    _run(machine, ["ifconfig", interface, address, "netmask", str(NETWORK.netmask), "up"])
 
 
 def _run(machine: Machine, argv: Sequence[str]) -> None:
