@@ -79,7 +79,7 @@ class PopcornSystem:
         plan = self._plan(state)
         kernels = self.kernels(state)
         with (
-            beside(self.setting, accel, files, into) as (options, start_client),
+            beside(self.setting, accel, files, into, gateway=True) as (options, start_client),
             one_machine(
                 plan,
                 name=self.setting.name,

@@ -41,8 +41,10 @@ _LEAST_BYTES, _MOST_BYTES = 256 * MIB, 2 * GIB
 _COMMAND_S = 60.0
 _SWITCH_S = 10.0
 _SWITCH = "vde_switch"
-# A gateway notes each connection for two minutes after its end, and a small kernel has room for a few thousand.
-_ROOM_FOR_CONNECTIONS = """
+# Any primary is ready to be the gateway of others, and notes each connection for two minutes after its end: a small
+# kernel has room for some hundreds, and drops what is beyond. Who has no others need not.
+_NO_GATEWAY = "nft flush ruleset 2>/dev/null || iptables -t nat -F"
+_LARGE_GATEWAY = """
 cd /proc/sys/net/netfilter 2>/dev/null || exit 0
 echo 16384 >/sys/module/nf_conntrack/parameters/hashsize
 echo 262144 >nf_conntrack_max
@@ -106,6 +108,7 @@ def client(
         start_one(client_name(setting), into / "client", _link_options(link, 2)) as machine,
     ):
         await_all([machine])
+        _run(machine, ["sh", "-c", _NO_GATEWAY])
         give_address(machine, _CLIENT)
         if set(addresses.values()) != {SERVER}:
             # Its own kernel has a network of kernels, too.
@@ -119,16 +122,16 @@ StartClient = Callable[[Machine, Mapping[int, str]], AbstractContextManager[Clie
 
 @contextlib.contextmanager
 def beside(
-    setting: Setting, accel: Accel, files: Files, into: Path, *, interface: str = INTERFACE
+    setting: Setting, accel: Accel, files: Files, into: Path, *, interface: str = INTERFACE, gateway: bool = False
 ) -> Iterator[tuple[tuple[str, ...], StartClient]]:
     """A link between a machine and the client, if the experiment has one: QEMU's options for the machine, and what
     starts the client when that is up.
 
-    The link is a stream, whose sender waits: a switch drops what a machine does not take soon enough, and TCP then
-    waits for seconds.
+    The link is a stream between the two QEMUs, with no process of its own, and loses nothing.
 
     Args:
         interface: what the machine's kernel will call its end.
+        gateway: whether the client reaches other kernels through it.
     """
     if not setting.client:
         yield (), lambda machine, addresses: contextlib.nullcontext()
@@ -140,7 +143,7 @@ def beside(
             machine: Machine, addresses: Mapping[int, str]
         ) -> AbstractContextManager[ClientMachine | None]:
             give_address(machine, SERVER, interface)
-            _run(machine, ["sh", "-c", _ROOM_FOR_CONNECTIONS])
+            _run(machine, ["sh", "-c", _LARGE_GATEWAY if gateway else _NO_GATEWAY])
             return client(setting, link, accel, files, into, addresses)
 
         yield _link_options(link, 1), start_client
