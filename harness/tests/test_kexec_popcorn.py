@@ -58,20 +58,6 @@ def test_kernel_moves_to_the_start_of_its_window_as_a_whole(kernel: Kernel, star
     assert_sound(layout)
 
 
-@pytest.mark.parametrize(("size", "into"), [("126M", 0), ("128M", 4 * MIB), ("1G", 4 * MIB)])
-def test_kernel_keeps_away_from_where_page_arrays_go_in_a_block_of_memory_that_moves(
-    kernel: Kernel, size: str, into: int
-) -> None:
-    layout = kernel.layout(address=f"0x40000000+{size}")
-    assert min(item["start"] for item in layout["segments"] if item["name"] == "kernel") == 0x40000000 + into
-    assert_sound(layout)
-
-
-def test_a_kernel_that_fills_a_block_of_memory_goes_to_its_start(kernel: Kernel) -> None:
-    kernel.file.write_bytes(vmlinux((Load(LOW, b"x" * 64, 126 * MIB),), entry=LOW))
-    assert segment(kernel.layout(address="0x40000000+128M"), "kernel")["start"] == 0x40000000
-
-
 def test_move_is_a_multiple_of_2_mib_even_if_the_lowest_segment_is_not_aligned(kernel: Kernel) -> None:
     kernel.file.write_bytes(vmlinux((Load(0x1003000, b"x" * 64, 64),), entry=0x1003010))
     layout = kernel.layout()
