@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from popcorn.bisect.actions import Found, Refused, Terms, Try
 from popcorn.bisect.evidence import Run, Stage
-from popcorn.bisect.history import Answer, History
+from popcorn.bisect.history import Answer, History, Mark, Next
 from popcorn.bisect.search import Search, run_search
 from popcorn.build.git import git, output
 from popcorn.errors import UserError
@@ -31,6 +32,29 @@ def straight(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     for number in range(1, NR_CHANGES + 1):
         line.append(commit(repository, f"change {number}", line[-1]))
     return repository, line
+
+
+class Remembering(History):
+    """git's answers, asked for once: they follow from the commits and the verdicts alone."""
+
+    def __init__(self, repository: Path, good: str, bad: str) -> None:
+        super().__init__(repository, good, bad)
+        self._answers: dict[tuple[Mark, ...], Next | Answer] = {}
+
+    def ask(self, marks: Sequence[Mark]) -> Next | Answer:
+        asked = tuple(marks)
+        if asked not in self._answers:
+            self._answers[asked] = super().ask(marks)
+        return self._answers[asked]
+
+
+@pytest.fixture(scope="module")
+def simulated(straight: tuple[Path, list[str]]) -> tuple[Remembering, list[str]]:
+    """The straight line in a repository that nobody else searches in, for many searches that only their dice tell apart."""
+    repository, line = straight
+    place = repository.with_name("simulated")
+    shutil.copytree(repository, place)
+    return Remembering(place, line[0], line[-1]), line
 
 
 def new_repository(path: Path) -> Path:
@@ -70,11 +94,11 @@ def go(search: Search, trial: Trial) -> Found | Refused:
 
 
 @pytest.mark.parametrize("guilty", [1, 2, 15, 16, NR_CHANGES])
-def test_a_failure_that_always_shows_takes_one_run_a_step(straight: tuple[Path, list[str]], guilty: int) -> None:
-    search = search_in(straight)
-    found = go(search, dice(straight[1], guilty))
+def test_a_failure_that_always_shows_takes_one_run_a_step(simulated: tuple[Remembering, list[str]], guilty: int) -> None:
+    search = Search(simulated[0], ONE_PERCENT)
+    found = go(search, dice(simulated[1], guilty))
     assert isinstance(found, Found)
-    assert (found.commits, found.confirmed) == ((straight[1][guilty],), True)
+    assert (found.commits, found.confirmed) == ((simulated[1][guilty],), True)
     assert found.error <= 0.01
     # Three at the bad end, one at the good one, one a step of the five, and some more to confirm.
     assert len(search.runs) <= 3 + 1 + 5 + 5
@@ -82,32 +106,32 @@ def test_a_failure_that_always_shows_takes_one_run_a_step(straight: tuple[Path, 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_failure_in_one_of_five_runs_is_found_with_an_error_bound_of_one_percent(
-    straight: tuple[Path, list[str]], seed: int
+    simulated: tuple[Remembering, list[str]], seed: int
 ) -> None:
     guilty = random.Random(seed).randint(1, NR_CHANGES)
-    search = search_in(straight)
-    found = go(search, dice(straight[1], guilty, rate=0.2, seed=seed))
+    search = Search(simulated[0], ONE_PERCENT)
+    found = go(search, dice(simulated[1], guilty, rate=0.2, seed=seed))
     assert isinstance(found, Found)
-    assert found.commits == (straight[1][guilty],)
+    assert found.commits == (simulated[1][guilty],)
     assert found.error <= 0.01
     assert found.confirmed
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_lost_runs_are_never_held_against_a_change(straight: tuple[Path, list[str]], seed: int) -> None:
+def test_lost_runs_are_never_held_against_a_change(simulated: tuple[Remembering, list[str]], seed: int) -> None:
     guilty = random.Random(seed).randint(1, NR_CHANGES)
-    search = search_in(straight)
-    found = go(search, dice(straight[1], guilty, lost=0.1, seed=seed))
+    search = Search(simulated[0], ONE_PERCENT)
+    found = go(search, dice(simulated[1], guilty, lost=0.1, seed=seed))
     assert isinstance(found, Found)
-    assert found.commits == (straight[1][guilty],)
+    assert found.commits == (simulated[1][guilty],)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_lost_runs_and_a_flaky_failure_together(straight: tuple[Path, list[str]], seed: int) -> None:
-    search = search_in(straight, Terms(alpha=0.005, beta=0.005, rate=0.2))
-    found = go(search, dice(straight[1], 11, rate=0.2, lost=0.1, seed=seed))
+def test_lost_runs_and_a_flaky_failure_together(simulated: tuple[Remembering, list[str]], seed: int) -> None:
+    search = Search(simulated[0], Terms(alpha=0.005, beta=0.005, rate=0.2))
+    found = go(search, dice(simulated[1], 11, rate=0.2, lost=0.1, seed=seed))
     assert isinstance(found, Found)
-    assert found.commits == (straight[1][11],)
+    assert found.commits == (simulated[1][11],)
 
 
 def test_a_host_that_loses_every_run_ends_the_search_without_an_answer(straight: tuple[Path, list[str]]) -> None:
@@ -290,8 +314,8 @@ def test_a_search_interrupted_after_any_run_ends_with_the_same_answer(
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_measurement_that_got_worse_by_a_fifth_is_found_in_noise(straight: tuple[Path, list[str]], seed: int) -> None:
-    line = straight[1]
+def test_a_measurement_that_got_worse_by_a_fifth_is_found_in_noise(simulated: tuple[Remembering, list[str]], seed: int) -> None:
+    line = simulated[1]
     noise = random.Random(seed)
     guilty = noise.randint(1, NR_CHANGES)
 
@@ -300,7 +324,7 @@ def test_a_measurement_that_got_worse_by_a_fifth_is_found_in_noise(straight: tup
         # Now and then the host is busy.
         return Run(step.commit, "passed", value=value * (3 if noise.random() < 0.02 else 1))
 
-    found = go(search_in(straight, Terms(alpha=0.005, beta=0.005, worse=0.1)), trial)
+    found = go(Search(simulated[0], Terms(alpha=0.005, beta=0.005, worse=0.1)), trial)
     assert isinstance(found, Found)
     assert found.commits == (line[guilty],)
 

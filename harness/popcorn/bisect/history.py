@@ -7,7 +7,8 @@ Merges, skipped regions and histories where the good end is no ancestor of the b
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -81,26 +82,35 @@ class History:
         wanted = list(marks)
         if self._asked is not None and wanted == self._marked:
             return self._asked
-        if self._marked is None or wanted[: len(self._marked)] != self._marked:
-            self._begin()
-        assert self._marked is not None
-        for commit, what in wanted[len(self._marked) :]:
-            # A verdict on what an earlier one has made irrelevant is no news to git. Outside of the candidates git asks
-            # for merge bases, where the good end is no ancestor of the bad one.
-            if commit in self._open or commit not in self._parents:
-                self._bisect(what, commit)
-                self._close(commit, what)
-            self._marked.append((commit, what))
+        if self._marked is not None and wanted[: len(self._marked)] == self._marked:
+            for mark in self._news(wanted[len(self._marked) :]):
+                self._bisect(mark[1], mark[0])
+        else:
+            self._begin(wanted)
+        self._marked = wanted
         self._asked = self._state()
         return self._asked
 
-    def _begin(self) -> None:
-        # git wants a HEAD, and in a bare repository it checks nothing out.
-        git("update-ref", "--no-deref", "HEAD", self.bad, cwd=self.repository)
-        git("bisect", "reset", cwd=self.repository, check=False)
-        self._bisect("start", "--no-checkout", self.bad, self.good)
-        self._marked = []
+    def _begin(self, marks: Sequence[Mark]) -> None:
+        """Have git forget what it knows and learn these marks, in one go."""
+        self._marked = None
         self._open = set(self._parents)
+        with tempfile.NamedTemporaryFile("w", dir=self.repository, prefix="bisect-") as log:
+            # Told of both ends at the start, git looks for what to try already then; merge bases end the replay.
+            log.write(f"git bisect start '--no-checkout' '{self.bad}'\ngit bisect good {self.good}\n")
+            log.writelines(f"git bisect {what} {commit}\n" for commit, what in self._news(marks))
+            log.flush()
+            # git wants a HEAD, and in a bare repository it checks nothing out.
+            git("update-ref", "--no-deref", "HEAD", self.bad, cwd=self.repository)
+            self._bisect("replay", log.name)
+
+    def _news(self, marks: Sequence[Mark]) -> Iterator[Mark]:
+        """Those that tell git something; a verdict on what an earlier one has made irrelevant does not."""
+        for commit, what in marks:
+            # Outside of the candidates git asks for merge bases, where the good end is no ancestor of the bad one.
+            if commit in self._open or commit not in self._parents:
+                yield commit, what
+                self._close(commit, what)
 
     def _bisect(self, *words: str) -> None:
         done = git("bisect", *words, cwd=self.repository, check=False)
