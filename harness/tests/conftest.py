@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from fake_machine import Boot, booter
 from hypothesis import settings
+from users_cache import take_users_cache
 
 # A loaded machine is no reason to fail, and the same checkout is tried with the same examples everywhere.
 settings.register_profile("popcorn", deadline=None, derandomize=True)
@@ -17,8 +18,6 @@ settings.register_profile("slow", deadline=None, derandomize=False, max_examples
 settings.load_profile("slow" if os.environ.get("POPCORN_SLOW") else "popcorn")
 
 pytest_plugins = ["pytester"]
-
-_USERS_CACHE = os.environ.get("POPCORN_CACHE")
 
 
 @pytest.fixture(autouse=True)
@@ -33,10 +32,7 @@ def _private_dirs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
 @pytest.fixture
 def users_cache(_private_dirs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache as the user has it, for kernel sources that may be in it."""
-    if _USERS_CACHE is None:
-        monkeypatch.delenv("POPCORN_CACHE")
-    else:
-        monkeypatch.setenv("POPCORN_CACHE", _USERS_CACHE)
+    take_users_cache(monkeypatch)
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from users_cache import users_cache_taken
 
 from popcorn.errors import HostError
 
@@ -73,7 +74,9 @@ def kexec() -> str:
         return binary
     build = pytest.importorskip("popcorn.build.kexec")
     try:
-        return str(build.build_kexec().binary)
+        # Built anew for each that runs tests, it would take longer than all tests of it.
+        with users_cache_taken():
+            return str(build.build_kexec().binary)
     except HostError as error:
         pytest.skip(f"kexec cannot be built here: {error}")
 

@@ -18,8 +18,7 @@ def series_files(where: Path, *paths: str, series: str = "6.12") -> Path:
     environment = {**os.environ, "GIT_CEILING_DIRECTORIES": str(where.parent)}
     chosen = load_series(series)
     given = load_series(chosen.shared.series).patches if chosen.shared is not None else ()
-    for patch in (*given, *chosen.patches):
-        subprocess.run(["git", "apply", *includes, patch], cwd=where, env=environment, check=True)
+    subprocess.run(["git", "apply", *includes, *given, *chosen.patches], cwd=where, env=environment, check=True)
     for path in paths:
         assert (where / path).is_file(), f"no patch of the series {series} adds {path}"
     return where
