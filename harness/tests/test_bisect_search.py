@@ -50,7 +50,7 @@ class Remembering(History):
 
 @pytest.fixture(scope="module")
 def simulated(straight: tuple[Path, list[str]]) -> tuple[Remembering, list[str]]:
-    """The straight line in a repository that nobody else searches in, for many searches that only their dice tell apart."""
+    """The straight line in a repository of its own, for many searches that only their dice tell apart."""
     repository, line = straight
     place = repository.with_name("simulated")
     shutil.copytree(repository, place)
@@ -94,7 +94,9 @@ def go(search: Search, trial: Trial) -> Found | Refused:
 
 
 @pytest.mark.parametrize("guilty", [1, 2, 15, 16, NR_CHANGES])
-def test_a_failure_that_always_shows_takes_one_run_a_step(simulated: tuple[Remembering, list[str]], guilty: int) -> None:
+def test_a_failure_that_always_shows_takes_one_run_a_step(
+    simulated: tuple[Remembering, list[str]], guilty: int
+) -> None:
     search = Search(simulated[0], ONE_PERCENT)
     found = go(search, dice(simulated[1], guilty))
     assert isinstance(found, Found)
@@ -314,7 +316,9 @@ def test_a_search_interrupted_after_any_run_ends_with_the_same_answer(
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_measurement_that_got_worse_by_a_fifth_is_found_in_noise(simulated: tuple[Remembering, list[str]], seed: int) -> None:
+def test_a_measurement_that_got_worse_by_a_fifth_is_found_in_noise(
+    simulated: tuple[Remembering, list[str]], seed: int
+) -> None:
     line = simulated[1]
     noise = random.Random(seed)
     guilty = noise.randint(1, NR_CHANGES)

@@ -82,9 +82,11 @@ class History:
         wanted = list(marks)
         if self._asked is not None and wanted == self._marked:
             return self._asked
-        if self._marked is not None and wanted[: len(self._marked)] == self._marked:
-            for mark in self._news(wanted[len(self._marked) :]):
-                self._bisect(mark[1], mark[0])
+        # Should git refuse one, it has to learn all anew.
+        known, self._marked = self._marked, None
+        if known is not None and wanted[: len(known)] == known:
+            for commit, what in self._news(wanted[len(known) :]):
+                self._bisect(what, commit)
         else:
             self._begin(wanted)
         self._marked = wanted
@@ -93,7 +95,6 @@ class History:
 
     def _begin(self, marks: Sequence[Mark]) -> None:
         """Have git forget what it knows and learn these marks, in one go."""
-        self._marked = None
         self._open = set(self._parents)
         with tempfile.NamedTemporaryFile("w", dir=self.repository, prefix="bisect-") as log:
             # Told of both ends at the start, git looks for what to try already then; merge bases end the replay.
