@@ -7,11 +7,13 @@ and removing files, making directories, starting programs. Random times would se
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,12 @@ _STEPS = frozenset(
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _DEADLINE_S = 60.0
+
+# Processes that need not import first what the scripts do: that would be most of their time.
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(
+    ["fake_machine", "popcorn.build.store", "popcorn.image", "popcorn.machine.boot", "popcorn.report.page"]
+)
 
 
 def die_at(step: int, whom: Callable[[], None]) -> Callable[[], int]:
@@ -67,22 +75,38 @@ def run_to(step: int, script: str, *, group: bool = False) -> subprocess.Complet
         script: what it does first is not counted: up to the line ``begin()``.
         group: kill the whole process group.
     """
-    how = "kill_this_group" if group else "kill_this_process"
-    program = (
-        f"import sys; sys.path[:0] = [{str(HERE)!r}, {str(HERE.parent)!r}]\n"
-        f"import killpoints\n"
-        f"def begin():\n    global taken; taken = killpoints.die_at({step}, killpoints.{how})\n"
-        f"{script}\nprint(taken())\n"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=_DEADLINE_S,
-        check=False,
-        start_new_session=True,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        said = Path(folder, "stdout"), Path(folder, "stderr")
+        process = _FORKS.Process(target=_killed_at, args=(step, script, group, dict(os.environ), *map(str, said)))
+        process.start()
+        process.join(_DEADLINE_S)
+        if process.exitcode is None:
+            process.kill()
+            raise TimeoutError(
+                f"step {step} was not reached, and no end, within {_DEADLINE_S:g} s: {said[1].read_text()}"
+            )
+        stdout, stderr = (path.read_text() if path.exists() else "" for path in said)
+        return subprocess.CompletedProcess(["script"], process.exitcode, stdout, stderr)
+
+
+def _killed_at(step: int, script: str, group: bool, environment: dict[str, str], stdout: str, stderr: str) -> None:
+    """What runs in a process of its own."""
+    os.setsid()
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.dont_write_bytecode = True
+    for path, number in ((stdout, 1), (stderr, 2)):
+        into = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(into, number)
+        os.close(into)
+    taken: Callable[[], int]
+
+    def begin() -> None:
+        nonlocal taken
+        taken = die_at(step, kill_this_group if group else kill_this_process)
+
+    exec(compile(script, "script", "exec"), {"__name__": "__main__", "begin": begin})
+    print(taken(), flush=True)
 
 
 def steps_of(script: str, undo: Callable[[], object], *, runs: int = 2) -> int:
