@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from fake_machine import Boot, booter
 from hypothesis import settings
-from users_cache import take_users_cache
+from users_cache import REMEMBERED, take_users_cache
 
 # A loaded machine is no reason to fail, and the same checkout is tried with the same examples everywhere.
 settings.register_profile("popcorn", deadline=None, derandomize=True)
@@ -39,3 +40,12 @@ def users_cache(_private_dirs: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def boot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Boot:
     """Boots a machine whose QEMU is a stand-in."""
     return booter(tmp_path, monkeypatch)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell what was not done again."""
+    properties = [one for report in terminalreporter.getreports("passed") for one in report.user_properties]
+    for what, count in Counter(what for name, what in properties if name == REMEMBERED).items():
+        terminalreporter.line(
+            f"{count} × {what}: unchanged, so the report in the cache was taken; POPCORN_SLOW=1 does it anew"
+        )

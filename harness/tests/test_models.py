@@ -7,23 +7,30 @@ found then, so that no property holds because nothing happens.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from series_files import series_files
+from users_cache import REMEMBERED
 
 from popcorn.build.kbuild import environment
+from popcorn.build.store import get_or_build
 from popcorn.dirs import source_root
+from popcorn.files import sha256_file
 
 MODELS = source_root() / "kernel-patches" / "models"
 
-# Before a test has a cache of its own: compiling takes longer than most searches.
-_ENVIRONMENT = environment()
+# Compiling takes longer than most searches.
 _CC = ["ccache", "gcc"] if shutil.which("ccache") else ["gcc"]
+
+_REPORT = "report"
 
 # How large; what takes part. All other macros of a model are controls.
 SIZES = {"SLOTS", "WRITERS", "MESSAGES", "DEATHS"}
@@ -80,18 +87,59 @@ class Verdict:
         return re.findall(r'^\t.*, state \d+, "(?!-end-)(.*)"$', self.report, re.MULTILINE)
 
 
-def check(model: str, macros: tuple[str, ...], place: Path) -> Verdict:
-    """Have spin look at every state of a model."""
+Check = Callable[[str, tuple[str, ...]], Verdict]
+
+
+@functools.cache
+def _tools() -> list[str]:
+    """What a report depends on beside model, macros and options."""
+    return [
+        subprocess.run([tool, option], capture_output=True, text=True, check=True).stdout.splitlines()[0]
+        for tool, option in (("spin", "-V"), ("gcc", "--version"))
+    ]
+
+
+# Assertions and deadlocks. All states are kept, compressed.
+_COMPILED = ("-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=2000")
+
+
+@pytest.fixture
+def check(users_cache: None, record_property: Callable[[str, object], None], tmp_path: Path) -> Check:
+    """Have spin look at every state of a model.
+
+    The same model, searched in the same way by the same tools, has the same report: it is kept in the user's cache.
+    """
+
+    def check(model: str, macros: tuple[str, ...]) -> Verdict:
+        # -m: the depth; no run is half as deep.
+        options = ("-m1000", *_OPTIONS.get(model, ()))
+        asked = {"model": sha256_file(MODELS / model), "macros": macros, "compiled": _COMPILED, "options": options}
+        searched = False
+
+        def search(into: Path) -> None:
+            nonlocal searched
+            searched = True
+            verdict = searched_states(model, macros, options, tmp_path)
+            # A search that was cut short, by an error of its own or for lack of memory, is tried again.
+            assert verdict.errors or verdict.complete, verdict.report
+            (into / _REPORT).write_text(verdict.report)
+
+        anew = bool(os.environ.get("POPCORN_SLOW"))
+        entry = get_or_build("model-report", {**asked, "tools": _tools()}, search, rebuild=anew)
+        if not searched:
+            record_property(REMEMBERED, "search of a model")
+        return Verdict((entry / _REPORT).read_text())
+
+    return check
+
+
+def searched_states(model: str, macros: tuple[str, ...], options: tuple[str, ...], place: Path) -> Verdict:
     # What spin writes names the file: as here, it is the same in all checkouts, and compiled once.
     shutil.copy(MODELS / model, place)
     subprocess.run(["spin", "-a", *(f"-D{macro}" for macro in macros), model], cwd=place, check=True)
-    # Assertions and deadlocks. All states are kept, compressed.
-    options = ["-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=2000"]
-    subprocess.run([*_CC, *options, "-c", "pan.c"], cwd=place, env=_ENVIRONMENT, check=True)
-    subprocess.run([*_CC, "-o", "pan", "pan.o"], cwd=place, env=_ENVIRONMENT, check=True)
-    # -m: the depth; no run is half as deep.
-    argv = ["./pan", "-m1000", *_OPTIONS.get(model, ())]
-    done = subprocess.run(argv, cwd=place, capture_output=True, text=True, check=False)
+    subprocess.run([*_CC, *_COMPILED, "-c", "pan.c"], cwd=place, env=environment(), check=True)
+    subprocess.run([*_CC, "-o", "pan", "pan.o"], cwd=place, env=environment(), check=True)
+    done = subprocess.run(["./pan", *options], cwd=place, capture_output=True, text=True, check=False)
     return Verdict(done.stdout)
 
 
@@ -100,23 +148,23 @@ def named(run: tuple[str, tuple[str, ...]]) -> str:
 
 
 @pytest.mark.parametrize("run", RUNS, ids=named)
-def test_a_model_holds_in_all_its_states(run: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
-    verdict = check(*run, tmp_path)
+def test_a_model_holds_in_all_its_states(run: tuple[str, tuple[str, ...]], check: Check) -> None:
+    verdict = check(*run)
     assert verdict.errors == 0, verdict.report
     assert verdict.complete, verdict.report
     assert verdict.unreached == []
 
 
 @pytest.mark.parametrize("run", [*RUNS_OF_LIVE_WRITERS, *RUNS_IN_PART], ids=named)
-def test_a_model_holds_in_part(run: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
-    verdict = check(*run, tmp_path)
+def test_a_model_holds_in_part(run: tuple[str, tuple[str, ...]], check: Check) -> None:
+    verdict = check(*run)
     assert verdict.errors == 0, verdict.report
     assert verdict.complete, verdict.report
 
 
 @pytest.mark.parametrize("run", CONTROLS, ids=named)
-def test_what_is_taken_away_is_missed(run: tuple[str, tuple[str, ...]], tmp_path: Path) -> None:
-    verdict = check(*run, tmp_path)
+def test_what_is_taken_away_is_missed(run: tuple[str, tuple[str, ...]], check: Check) -> None:
+    verdict = check(*run)
     assert verdict.errors == 1
     assert "assertion violated" in verdict.report
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 import pytest
 
 VARIABLE = "POPCORN_CACHE"
+REMEMBERED = "remembered"
+"""The property of a test that answers from the cache: what of it was done before. The summary tells of them."""
 
 # This is imported before any test has a cache of its own.
 _USERS = os.environ.get(VARIABLE)

@@ -81,11 +81,17 @@ byte deaths;
 
 /* ------------------------------------------------------------- writer -- */
 
+/*
+ * Writers differ in their numbers alone, and nothing that is asserted tells one
+ * number from another: where only one dies, let it be the first.
+ */
+#define MORTAL(w)	(DEATHS > 1 || (w) == 0)
+
 /* One access of a writer, unless it dies before. */
 #define STEP(...)						\
 	if							\
 	:: d_step { __VA_ARGS__ }				\
-	:: atomic { deaths < DEATHS -> deaths++; goto died }	\
+	:: atomic { MORTAL(w) && deaths < DEATHS -> deaths++; goto died }	\
 	fi
 
 /* A hint: whoever fails was overtaken. */
