@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask
 import pytest
 from dask_fakes import Fakes
 from distributed import LocalCluster
+from distributed.utils import get_mp_context
 from experiment_fakes import DESCRIPTION, Stage, staged
 from some_run import manifest
 
@@ -30,16 +32,22 @@ _TRIAL = Trial("one", "scripted", 1, 1)
 _JOB = BootJob(1, 0, "one", "all", (_TRIAL,))
 
 
+# Workers that have imported what they need when they begin.
+_PRELOADED = ["distributed", "dask_fakes", "popcorn.experiment.worker"]
+
+
 @contextmanager
 def _cluster(workers: int, folder: Path, *, one_dies: bool = False) -> Iterator[str]:
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-        ) as cluster,
-        cluster.get_client() as client,
-    ):
-        client.register_plugin(Fakes(folder, one_dies=one_dies))
-        yield cluster.scheduler_address
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context().set_forkserver_preload(_PRELOADED)
+        with (
+            LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+            ) as cluster,
+            cluster.get_client() as client,
+        ):
+            client.register_plugin(Fakes(folder, one_dies=one_dies))
+            yield cluster.scheduler_address
 
 
 def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> Path:
