@@ -13,7 +13,7 @@ from hypothesis import settings
 from users_cache import REMEMBERED, take_users_cache
 
 # A loaded machine is no reason to fail, and the same checkout is tried with the same examples everywhere.
-settings.register_profile("popcorn", deadline=None, derandomize=True)
+settings.register_profile("popcorn", deadline=None, derandomize=True, max_examples=40)
 # A larger search, with other examples each time.
 settings.register_profile("slow", deadline=None, derandomize=False, max_examples=3000, print_blob=True)
 settings.load_profile("slow" if os.environ.get("POPCORN_SLOW") else "popcorn")
