@@ -28,6 +28,8 @@ def _private_dirs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     monkeypatch.setenv("POPCORN_RUNS", str(place / "runs"))
     monkeypatch.setenv("POPCORN_SNAPSHOTS", str(place / "snapshots"))
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(place))
+    # A third of the start of each pytest that a test starts, and none of those uses it.
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:hypothesispytest")
 
 
 @pytest.fixture
