@@ -62,10 +62,13 @@ class Rate:
 def failure_rate(fails: int, runs: int) -> Rate:
     """Of at least one run. The runs must not have been chosen by their results: the failure that made somebody
     repeat a test is not among them."""
-    from scipy.stats import binomtest
+    # Not scipy.stats, which takes a second to import.
+    from scipy.special import betaincinv
 
-    interval = binomtest(fails, runs).proportion_ci(CONFIDENCE, method="exact")
-    return Rate(fails, runs, float(interval.low), float(interval.high))
+    beyond = (1 - CONFIDENCE) / 2
+    low = betaincinv(fails, runs - fails + 1, beyond) if fails else 0.0
+    high = betaincinv(fails + 1, runs - fails, 1 - beyond) if fails < runs else 1.0
+    return Rate(fails, runs, float(low), float(high))
 
 
 @dataclass(frozen=True)
