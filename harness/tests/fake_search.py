@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +74,6 @@ def conducted(journal: Journal, *, die_at: int | None = None, period: int = 1) -
     )
 
 
-if __name__ == "__main__":
-    name, die_at, period = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def gone_on(name: str, die_at: int, period: int) -> None:
+    """`conducted` for a process of its own, with the search that is on disk."""
     conducted(find(name), die_at=die_at, period=period)

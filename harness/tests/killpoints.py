@@ -7,7 +7,6 @@ and removing files, making directories, starting programs. Random times would se
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import random
 import signal
@@ -17,6 +16,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from forks import FORKS, serve_forks
 
 HERE = Path(__file__).parent
 SEED = 20141
@@ -31,12 +32,6 @@ _STEPS = frozenset(
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _DEADLINE_S = 60.0
-
-# Processes that need not import first what the scripts do: that would be most of their time.
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    ["fake_machine", "popcorn.build.store", "popcorn.image", "popcorn.machine.boot", "popcorn.report.page"]
-)
 
 
 def die_at(step: int, whom: Callable[[], None]) -> Callable[[], int]:
@@ -75,18 +70,37 @@ def run_to(step: int, script: str, *, group: bool = False) -> subprocess.Complet
         script: what it does first is not counted: up to the line ``begin()``.
         group: kill the whole process group.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        said = Path(folder, "stdout"), Path(folder, "stderr")
-        process = _FORKS.Process(target=_killed_at, args=(step, script, group, dict(os.environ), *map(str, said)))
-        process.start()
-        process.join(_DEADLINE_S)
-        if process.exitcode is None:
-            process.kill()
-            raise TimeoutError(
-                f"step {step} was not reached, and no end, within {_DEADLINE_S:g} s: {said[1].read_text()}"
-            )
-        stdout, stderr = (path.read_text() if path.exists() else "" for path in said)
-        return subprocess.CompletedProcess(["script"], process.exitcode, stdout, stderr)
+    with Started(script, step, group=group) as started:
+        return started.ended()
+
+
+class Started:
+    """A Python script that runs in a process of its own until the block ends."""
+
+    def __init__(self, script: str, step: int = -1, *, group: bool = False) -> None:
+        """As for `run_to`."""
+        self._folder = tempfile.TemporaryDirectory()
+        self._said = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        words = (step, script, group, dict(os.environ), *map(str, self._said))
+        self.process = FORKS.Process(target=_killed_at, args=words)
+
+    def __enter__(self) -> Started:
+        serve_forks()
+        self.process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.join()
+        self._folder.cleanup()
+
+    def ended(self) -> subprocess.CompletedProcess[str]:
+        """Wait for its end, and tell what it was like."""
+        self.process.join(_DEADLINE_S)
+        stdout, stderr = (path.read_text() if path.exists() else "" for path in self._said)
+        if self.process.exitcode is None:
+            raise TimeoutError(f"a script did not end within {_DEADLINE_S:g} s: {stderr}")
+        return subprocess.CompletedProcess(["script"], self.process.exitcode, stdout, stderr)
 
 
 def _killed_at(step: int, script: str, group: bool, environment: dict[str, str], stdout: str, stderr: str) -> None:

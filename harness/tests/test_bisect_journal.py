@@ -4,16 +4,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import fake_search
 import pytest
 from click.testing import CliRunner
+from killpoints import run_to
 
 from popcorn import hostpackages
 from popcorn.bisect import conduct as conducting
@@ -38,6 +37,11 @@ def guilty(journal: Journal, found: object) -> str:
     return journal.task().labels[found.commits[0]]
 
 
+def killed_in(name: str, run: int, period: int) -> subprocess.CompletedProcess[str]:
+    """Go on with a search until it is killed in a run."""
+    return run_to(-1, f"import fake_search\nbegin()\nfake_search.gone_on({name!r}, {run}, {period})")
+
+
 def test_a_search_that_is_killed_again_and_again_ends_with_the_answer_of_an_undisturbed_one() -> None:
     period = 3
     whole = fake_search.begun("whole")
@@ -46,10 +50,7 @@ def test_a_search_that_is_killed_again_and_again_ends_with_the_answer_of_an_undi
 
     journal = fake_search.begun("killed")
     for die_at in range(2, len(undisturbed.runs), max(1, len(undisturbed.runs) // 3)):
-        argv = [sys.executable, fake_search.__file__, "killed", str(die_at), str(period)]
-        path = os.pathsep.join(sys.path)
-        done = subprocess.run(argv, env={**os.environ, "PYTHONPATH": path}, check=False)
-        assert done.returncode == -signal.SIGKILL
+        assert killed_in("killed", die_at, period).returncode == -signal.SIGKILL
         assert len(journal.runs()) == die_at - 1
     resumed, again = fake_search.conducted(journal, period=period)
     assert again == answer
@@ -86,8 +87,7 @@ def test_names_are_taken_once_and_unknown_ones_refused() -> None:
 
 def test_status_and_log_tell_how_far_it_is_and_leave_it_alone() -> None:
     journal = fake_search.begun("told")
-    argv = [sys.executable, fake_search.__file__, "told", "6", "1"]
-    subprocess.run(argv, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, check=False)
+    assert killed_in("told", 6, 1).returncode == -signal.SIGKILL
     state = (journal.folder / SEARCH_REPOSITORY / "BISECT_LOG").read_bytes()
     with journal.held():
         told = CliRunner().invoke(bisect, ["status", "told"])

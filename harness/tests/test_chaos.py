@@ -14,12 +14,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
 from fake_machine import Boot
-from killpoints import HERE, KILLS, run_to, some_of, steps_of
+from killpoints import HERE, KILLS, Started, run_to, some_of, steps_of
 from some_run import manifest
 
 from popcorn.build import store
@@ -182,12 +182,14 @@ def test_events_recorded_before_a_kill_are_there(kill: int, tmp_path: Path) -> N
 
 def _ours() -> list[str]:
     """What runs for the machines of this test: supervisors and stand-ins for QEMU."""
+    mark = f"XDG_RUNTIME_DIR={os.environ['XDG_RUNTIME_DIR']}".encode()
     found = []
-    for process in psutil.process_iter(["cmdline", "environ", "status"]):
-        ours = (process.info["environ"] or {}).get("XDG_RUNTIME_DIR") == os.environ["XDG_RUNTIME_DIR"]
-        words = " ".join(process.info["cmdline"] or [])
-        if ours and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
-            found.append(f"{process.pid}: {words[:120]}")
+    for process in Path("/proc").glob("[0-9]*"):
+        # Most are others', and this is asked often. One that has ended has nothing to read.
+        with suppress(OSError):
+            if mark in (process / "environ").read_bytes().split(b"\0") and process.name != str(os.getpid()):
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found.append(f"{process.name}: {words[:120]}")
     return found
 
 
@@ -231,19 +233,14 @@ def test_a_supervisor_that_is_killed_takes_its_qemu_along(
 ) -> None:
     """Also between the moment when it starts QEMU and that when QEMU would hear of its death."""
     monkeypatch.setenv("FAKE_QEMU", "well")
-    with subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path[:0] = [{str(HERE)!r}]\n" + _UP.replace("begin()\n", "")],
-        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
-        stderr=subprocess.DEVNULL,
-    ) as process:
+    with Started(_UP) as started:
         # As early as it can be seen, or some time after.
         _await(lambda: any("popcorn.machine.supervisor" in one for one in _ours()), _ours, _START_S)
         time.sleep(some_of(250, "supervisor")[kill] / 1000)
         for one in _ours():
             if "popcorn.machine.supervisor" in one:
                 os.kill(int(one.partition(":")[0]), signal.SIGKILL)
-        process.wait(timeout=30)
-        assert process.returncode != 0 or registry.records() == []
+        assert started.ended().returncode != 0 or registry.records() == []
     _await(lambda: not _ours(), _ours)
     with boot() as machine:
         assert machine.alive()
@@ -277,14 +274,10 @@ def test_what_killed_commands_left_of_machines_is_swept_by_the_next(boot: Boot) 
 
 def test_of_two_commands_at_once_one_gets_the_name(boot: Boot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_QEMU", "well")
-    script = f"import sys; sys.path[:0] = [{str(HERE)!r}]\n" + _UP.replace("begin()\n", "")
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
-    racing = [
-        subprocess.Popen([sys.executable, "-c", script], env=environment, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    said = [process.communicate(timeout=60)[1] for process in racing]
-    assert sorted(process.returncode for process in racing) == [0, 1, 1], said
+    with Started(_UP) as one, Started(_UP) as other, Started(_UP) as third:
+        ended = [one.ended(), other.ended(), third.ended()]
+    said = [done.stderr for done in ended]
+    assert sorted(done.returncode for done in ended) == [0, 1, 1], said
     assert sum("a machine named 'default' is up already" in one for one in said) == 2, said
     assert [record.status for record in registry.records()] == ["up"]
     _end_all()

@@ -12,8 +12,8 @@ import dask
 import pytest
 from dask_fakes import Fakes
 from distributed import LocalCluster
-from distributed.utils import get_mp_context
 from experiment_fakes import DESCRIPTION, Stage, staged
+from forks import serve_forks
 from some_run import manifest
 
 from popcorn.errors import UserError
@@ -32,14 +32,10 @@ _TRIAL = Trial("one", "scripted", 1, 1)
 _JOB = BootJob(1, 0, "one", "all", (_TRIAL,))
 
 
-# Workers that have imported what they need when they begin.
-_PRELOADED = ["distributed", "dask_fakes", "popcorn.experiment.worker"]
-
-
 @contextmanager
 def _cluster(workers: int, folder: Path, *, one_dies: bool = False) -> Iterator[str]:
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        get_mp_context().set_forkserver_preload(_PRELOADED)
+        serve_forks()
         with (
             LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
