@@ -11,29 +11,40 @@ from pathlib import Path
 
 import pytest
 from series_files import series_files
+from users_cache import users_cache_taken
+
+from popcorn.build.store import get_or_build
+from popcorn.files import sha256_file
 
 SOURCES = Path(__file__).resolve().parent / "msg_ring"
 THREAD = "thread"
 ADDRESS = "address,undefined"
+_OPTIONS = ["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-fno-sanitize-recover=all"]
 ADDR_NO_RANDOMIZE = 0x0040000  # of personality(2)
 
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The stress test by the sanitizers that it is compiled with."""
+    """The stress test by the sanitizers that it is compiled with; once, as long as nothing of it changes."""
     where = tmp_path_factory.mktemp("msg_ring")
-    series_files(where, "include/popcorn/msg_ring.h", "include/uapi/linux/popcorn.h")
-    programs = {sanitizers: where / f"stress-{sanitizers}" for sanitizers in (THREAD, ADDRESS)}
-    for sanitizers, program in programs.items():
-        subprocess.run(
-            [
-                *("gcc", "-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread", "-o", program),
-                *(f"-fsanitize={sanitizers}", "-fno-sanitize-recover=all"),
-                *("-I", SOURCES, "-I", where / "include", *sorted(SOURCES.glob("*.c"))),
-            ],
-            check=True,
-        )
-    return programs
+    headers = [where / "include" / name for name in ("popcorn/msg_ring.h", "uapi/linux/popcorn.h")]
+    series_files(where, *(path.relative_to(where).as_posix() for path in headers))
+    own = sorted(path for path in SOURCES.rglob("*") if path.is_file())
+    inputs = {
+        "sources": [[path.name, sha256_file(path)] for path in (*headers, *own)],
+        "compiler": subprocess.run(["gcc", "--version"], check=True, capture_output=True, text=True).stdout,
+        "options": _OPTIONS,
+    }
+
+    def build(into: Path) -> None:
+        for sanitizers in (THREAD, ADDRESS):
+            argv = ["gcc", *_OPTIONS, f"-fsanitize={sanitizers}", "-o", into / sanitizers]
+            argv += ["-I", SOURCES, "-I", where / "include", *sorted(SOURCES.glob("*.c"))]
+            subprocess.run(argv, check=True)
+
+    with users_cache_taken():
+        entry = get_or_build("msg-ring-stress", inputs, build)
+    return {sanitizers: entry / sanitizers for sanitizers in (THREAD, ADDRESS)}
 
 
 def stress(program: Path, mode: str, seed: int) -> subprocess.CompletedProcess[str]:
