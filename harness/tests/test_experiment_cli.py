@@ -13,6 +13,7 @@ from experiment_fakes import DESCRIPTION, Stage, fine, staged
 from popcorn import hostpackages
 from popcorn.cli.main import main
 from popcorn.dirs import runs_dir
+from popcorn.experiment import executor
 from popcorn.experiment.protocols import Booted, Outcome, Share
 from popcorn.experiment.record import done_trials
 from popcorn.machine import kvm
@@ -26,6 +27,8 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage()
     staged(monkeypatch, stage)
     monkeypatch.setattr(hostpackages, "ensure", lambda verb: None)
+    # What is looked at for two seconds at each boot uses nothing.
+    monkeypatch.setattr(executor, "idle_share", lambda booted, seconds: 0.0)
     return stage
 
 
