@@ -12,14 +12,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import forked
 import psutil
 
 POPCORN = [sys.executable, "-P", "-m", "popcorn"]
 
 
 def popcorn(*words: str, timeout_s: float = 240.0) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run([*POPCORN, *words], capture_output=True, text=True, timeout=timeout_s, check=False)
+    """Run a command to its end, with nothing to read.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time, and was killed.
+    """
+    return forked.run(words, timeout_s)
 
 
 @contextmanager

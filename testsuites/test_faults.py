@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -59,7 +60,7 @@ _FLOODS = {
     "terminal": "while :; do cat /proc/interrupts >/dev/vty5; done",
     "network": "while :; do busybox ping -q -c 200 -i 0 -s 1400 10.80.0.6; done",
 }
-_KILLS = 5
+_KILLS = 10 if os.environ.get("POPCORN_SLOW") else 3
 
 
 @pytest.mark.parametrize("flood", _FLOODS)

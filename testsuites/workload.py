@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from messages import OWN_ID
@@ -33,7 +33,7 @@ while :; do
   esac
   n=$((n + 1))
   echo {_ROUND} $n >/dev/kmsg
-  usleep 500000
+  sleep 1
 done
 """
 
@@ -66,11 +66,17 @@ class Work:
 
     def goes_on(self) -> None:
         """Wait until each has done two more rounds: one may have been nearly done before."""
-        before = self.rounds()
+        self._await({id: done + 2 for id, done in self.rounds().items()})
+
+    def has_begun(self) -> None:
+        """Wait until each has done a round."""
+        self._await(dict.fromkeys(self.ids, 1))
+
+    def _await(self, rounds: Mapping[int, int]) -> None:
         deadline = time.monotonic() + _ROUNDS_S_EACH * len(self.ids)
-        while late := [id for id, done in self.rounds().items() if done < before[id] + 2]:
+        while late := [id for id, done in self.rounds().items() if done < rounds[id]]:
             assert time.monotonic() < deadline, f"kernels {late} do not go on with their work"
-            time.sleep(0.1)
+            time.sleep(0.2)
 
     def _told(self, id: int) -> int:
         lines = [entry.text for entry in self._machine.log(id) if "work: " in entry.text]
@@ -93,7 +99,7 @@ def working(machine: Machine, ids: Sequence[int]) -> Iterator[Work]:
     work = Work(machine, ids)
     work.begin()
     try:
-        work.goes_on()
+        work.has_begun()
         yield work
         work.goes_on()
     finally:
