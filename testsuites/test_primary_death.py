@@ -72,7 +72,7 @@ def test_the_others_outlive_the_primary_but_not_its_ways_to_them(
     # Every way from outside to them led through it.
     refused = popcorn("exec", "--name", machine.name, str(others[0]), "--", "true")
     assert refused.returncode == 3
-    assert "primary" in refused.stderr
+    assert f"the primary of machine {machine.name!r} has ended" in refused.stderr
 
 
 def test_a_triple_fault_resets_the_machine_and_that_is_told(private_dirs: Path) -> None:

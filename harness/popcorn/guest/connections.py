@@ -12,6 +12,7 @@ from popcorn.guest.primary import Primary
 from popcorn.guest.secondary import Secondary
 from popcorn.guest.ssh import Ssh
 from popcorn.guest.trust import load_trust
+from popcorn.machine.layout import NotFormattedError, Slot
 from popcorn.machine.peers import says_network_is_down
 
 if TYPE_CHECKING:
@@ -29,16 +30,18 @@ class Connections:
     @cached_property
     def primary(self) -> Primary:
         """Into the primary."""
-        return Primary(self._machine.record, load_trust())
+        return Primary(self._machine.record, load_trust(), require_running=self._require_primary)
 
     def to(self, id: int) -> Ssh:
         """Into any kernel.
 
         Raises:
             UserError: no such kernel in the plan.
-            GuestError: the kernel has ended.
+            GuestError: the kernel has ended, or the primary, which leads to all others.
         """
         self._machine.plan.partition(id)
+        # One that is dead would be waited for in vain, as a slow one is.
+        self._require_primary()
         with self._lock:
             if id == self._machine.plan.primary.id:
                 return self.primary
@@ -67,13 +70,29 @@ class Connections:
             return 0
         slot = machine.region().slot(id)
         if slot.ended:
-            how = "it has parked" if slot.state == "parked" else f"it is {slot.state}"
             raise GuestError(
-                f"kernel {id} has ended: {how}{f', {slot.reason}' if slot.reason else ''}",
+                f"kernel {id} has ended: {_how(slot)}",
                 hint=f"its console: `popcorn log {id} --name {machine.name}`; "
                 f"`popcorn start {id} --name {machine.name}` starts it again",
             )
         return slot.generation
+
+    def _require_primary(self) -> None:
+        machine = self._machine
+        if not machine.record.region_size:
+            return
+        try:
+            slot = machine.region().slot(machine.plan.primary.id)
+        except NotFormattedError:
+            # It is booting.
+            return
+        if slot.ended:
+            raise GuestError(
+                f"the primary of machine {machine.name!r} has ended, and every way into its kernels led through it: "
+                f"{_how(slot)}",
+                hint=f"what became of all: `popcorn diagnose --name {machine.name}`; "
+                f"`popcorn down --name {machine.name}` and `popcorn up` boot it again",
+            )
 
     def _require_generation(self, id: int, generation: int) -> None:
         if self._generation(id) != generation:
@@ -87,3 +106,8 @@ class Connections:
             self._secondaries.clear()
             if "primary" in self.__dict__:
                 self.primary.close()
+
+
+def _how(slot: Slot) -> str:
+    how = "it has parked" if slot.state == "parked" else f"it is {slot.state}"
+    return f"{how}, {slot.reason}" if slot.reason else how

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,13 @@ class Tunnel:
 class Primary(Ssh):
     """Commands and files in the primary of a machine."""
 
-    def __init__(self, record: Record, trust: Trust) -> None:
+    def __init__(self, record: Record, trust: Trust, *, require_running: Callable[[], None] = lambda: None) -> None:
+        """
+        Args:
+            require_running: raises `GuestError` if the primary is known to have ended.
+        """
         super().__init__("the primary")
+        self._require_running = require_running
         self._record = record
         self.trust = trust
         self._gateway: paramiko.SSHClient | None = None
@@ -56,6 +62,10 @@ class Primary(Ssh):
         self.handshakes = threading.Semaphore(_HANDSHAKES_AT_ONCE)
         """For those with secondaries: who makes a connection holds it meanwhile."""
         self._closed = False
+
+    def require_running(self) -> None:
+        """Raises GuestError if it has ended."""
+        self._require_running()
 
     def close(self) -> None:
         """Hang up, tunnels too."""
@@ -118,6 +128,7 @@ class Primary(Ssh):
                 hang_up(client)
                 if self._closed or time.monotonic() > deadline or not registry.is_live(self._record.name):
                     raise self.broken(error) from error
+                self.require_running()
                 time.sleep(_RETRY_S)
             else:
                 return client
