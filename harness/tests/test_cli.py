@@ -28,7 +28,7 @@ from popcorn.errors import (
     PopcornError,
     UserError,
 )
-from popcorn.plan import Plan, make_plan, validate
+from popcorn.plan import make_plan, read_plan, validate
 
 Capture = pytest.CaptureFixture[str]
 
@@ -175,7 +175,7 @@ def test_a_mistake_on_the_command_line_ends_with_2(arguments: list[str], said: s
 def test_one_size_is_for_every_secondary_and_can_be_overridden(capsys: Capture) -> None:
     options = ["--size", "7=256MiB", "--size", "128MiB"]
     assert cli.main(["plan", "--machine", "small", "--json", *options]) == 0
-    plan = Plan.from_json(capsys.readouterr().out)
+    plan = read_plan(capsys.readouterr().out)
     sizes = {partition.id: partition.memory_bytes >> 20 for partition in plan.secondaries}
     assert sizes == {1: 128, 2: 128, 3: 128, 4: 128, 5: 128, 6: 128, 7: 256}
     validate(plan)

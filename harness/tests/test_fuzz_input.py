@@ -27,7 +27,7 @@ from popcorn.config.toml import parse_toml
 from popcorn.config.write import machine_toml
 from popcorn.dirs import source_root
 from popcorn.errors import PopcornError, UserError
-from popcorn.plan import Plan, make_plan, validate
+from popcorn.plan import Plan, make_plan, read_plan, validate
 from popcorn.plan.collect import unpack
 
 _MANY_DIGITS = "9" * 5000
@@ -171,7 +171,7 @@ def test_a_plan_with_wrong_values_is_refused_or_obeys_the_rules(changes: list[tu
             inner[last] = deepcopy(value)
 
     def read() -> None:
-        plan = Plan.from_json(json.dumps(document))
+        plan = read_plan(json.dumps(document))
         validate(plan)
         _assert_told(plan)
 
@@ -180,13 +180,13 @@ def test_a_plan_with_wrong_values_is_refused_or_obeys_the_rules(changes: list[tu
 
 @given(spoiled(_PLAN))
 def test_a_spoiled_plan_is_read_or_refused(text: str) -> None:
-    _refused_in_words(lambda: validate(Plan.from_json(text)))
+    _refused_in_words(lambda: validate(read_plan(text)))
 
 
 @pytest.mark.parametrize("text", [_DEEP, _MANY_DIGITS, f'{{"machine": {_DEEP}', "\ud800"], ids=range(4))
 def test_a_plan_that_overtaxes_the_parser_is_refused(text: str) -> None:
     with pytest.raises(UserError):
-        Plan.from_json(text)
+        read_plan(text)
 
 
 @given(plans())

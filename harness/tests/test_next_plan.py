@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from popcorn.config import Machine, Node, load_machine
 from popcorn.config.sizes import GIB, MIB
 from popcorn.errors import UserError
-from popcorn.plan import Plan, Window, make_plan, validate
+from popcorn.plan import Plan, Window, make_plan, read_plan, validate
 from popcorn.plan.change import next_plan, parameters_of, require_reachable
 from popcorn.plan.memory import SECTION, region_size
 from popcorn.plan.moves import Moves, Owned, inside, left_behind, missing, moves
@@ -266,7 +266,7 @@ def test_a_plan_that_cuts_a_block_of_memory_is_refused() -> None:
 
 def test_a_hotplug_plan_survives_being_written_and_read() -> None:
     plan = next_plan(make_plan(SMALL, "hotplug", extra_cmdline="a=b"), "per-core", parameters="c=d")
-    assert Plan.from_json(plan.to_json()) == plan
+    assert read_plan(plan.to_json()) == plan
 
 
 def test_the_words_that_somebody_added_are_found_again() -> None:

@@ -13,7 +13,7 @@ from popcorn.config import Node, load_machine
 from popcorn.config.machine import Device, Machine
 from popcorn.config.sizes import GIB, MIB
 from popcorn.errors import UserError
-from popcorn.plan import Plan, make_plan, validate
+from popcorn.plan import make_plan, read_plan, validate
 
 SMALL = load_machine("small")
 
@@ -157,12 +157,12 @@ def test_a_plan_that_breaks_a_rule_is_refused(change: Change, said: str) -> None
         del partition["cmdline"]
     change(document)
     with pytest.raises(UserError, match=said) as caught:
-        validate(Plan.from_json(json.dumps(document)))
+        validate(read_plan(json.dumps(document)))
     assert caught.value.exit_status == 2
 
 
 def test_a_plan_by_hand_needs_no_more_than_cpus_and_memory() -> None:
-    plan = Plan.from_json(
+    plan = read_plan(
         json.dumps(
             {
                 "machine": "small",
@@ -181,7 +181,7 @@ def test_a_plan_by_hand_needs_no_more_than_cpus_and_memory() -> None:
 def test_a_device_that_no_kernel_owns_is_hidden_from_the_primary() -> None:
     document = json.loads(make_plan(SMALL, "per-node").to_json())
     document["partitions"][0].update(devices=[], cmdline=None)
-    plan = Plan.from_json(json.dumps(document))
+    plan = read_plan(json.dumps(document))
     validate(plan)
     assert "pci_dev_flags=0x1af4:0x1000:b" in plan.primary.cmdline
 
@@ -189,12 +189,12 @@ def test_a_device_that_no_kernel_owns_is_hidden_from_the_primary() -> None:
 def test_a_plan_without_room_for_the_shared_region_is_refused() -> None:
     memory = [{"start": "0x100000", "size": 2 * GIB - 2 * MIB - MIB}]
     with pytest.raises(UserError, match="leaves no 32 MiB free below"):
-        Plan.from_json(json.dumps({"machine": "small", "partitions": [{"cpus": "0", "memory": memory}]}))
+        read_plan(json.dumps({"machine": "small", "partitions": [{"cpus": "0", "memory": memory}]}))
 
 
 def test_text_that_is_no_json_is_refused() -> None:
     with pytest.raises(UserError, match="no JSON"):
-        Plan.from_json("{", "my.json")
+        read_plan("{", "my.json")
 
 
 def test_a_device_id_is_two_hexadecimal_numbers() -> None:

@@ -66,7 +66,7 @@ def chosen_plan(
         UserError: they describe none.
     """
     from popcorn.config import load_machine
-    from popcorn.plan import Plan, make_plan, validate
+    from popcorn.plan import make_plan, read_plan, validate
 
     if plan_file is not None:
         if any((machine, policy, memory, sizes, devices, append)):
@@ -78,7 +78,7 @@ def chosen_plan(
             text = plan_file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"cannot read the plan {plan_file}: {getattr(error, 'strerror', None) or error}") from error
-        plan = Plan.from_json(text, str(plan_file))
+        plan = read_plan(text, str(plan_file))
         try:
             validate(plan)
         except UserError as error:

@@ -97,7 +97,7 @@ def _by_policy(machine: Machine, policy: str | None, memory: str | None, sizes: 
 
 def _from_file(machine: Machine, path: Path) -> Plan:
     """A plan that a person wrote; what cannot change anyway may be left out."""
-    from popcorn.plan import Plan, validate
+    from popcorn.plan import read_plan, validate
 
     current = machine.plan
     try:
@@ -107,7 +107,7 @@ def _from_file(machine: Machine, path: Path) -> Plan:
     if isinstance(document, dict):
         known = json.loads(current.to_json())
         document = {key: known[key] for key in ("machine", "region", "hotplug") if key in known} | document
-    target = Plan.from_json(json.dumps(document), str(path))
+    target = read_plan(json.dumps(document), str(path))
     primary = target.primary.model_copy(update={"cmdline": current.primary.cmdline})
     others = [partition for partition in target.partitions if not partition.is_primary]
     target = target.with_partitions([primary, *others])

@@ -23,7 +23,7 @@ from popcorn.machine.qemu import QMP_SOCKET
 from popcorn.machine.registry import NEXT_PLAN_FILE, PLAN_FILE, Record
 from popcorn.machine.status import KernelStatus, kernel_statuses
 from popcorn.machine.timestamps import Entry, parse_entries
-from popcorn.plan.model import Plan
+from popcorn.plan import Plan, read_plan
 
 if TYPE_CHECKING:
     import socket
@@ -297,7 +297,7 @@ def plan_of(run_dir: Path) -> Plan:
     """
     path = run_dir / PLAN_FILE
     try:
-        return Plan.from_json(path.read_text(encoding="utf-8"), str(path))
+        return read_plan(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise UserError(
             f"{run_dir} holds no recorded machine: its plan cannot be read: {error}",

@@ -62,8 +62,15 @@ class PlanDraft(_Draft):
     partitions: tuple[PartitionDraft, ...] = Field(min_length=1)
 
 
-def read_draft(text: str, where: str) -> Plan:
-    """The plan in a JSON text, completed; see `Plan.from_json`."""
+def read_plan(text: str, where: str = "the plan") -> Plan:
+    """The plan in a JSON text; ``where`` is what errors call it.
+
+    What follows from the rest may be left out: APIC ids, nodes, the shared region, command
+    lines. The machine may be a name. Whether the plan is a possible one, `validate` tells.
+
+    Raises:
+        UserError: the text is no JSON, or no plan.
+    """
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -122,19 +122,5 @@ class Plan(_Model):
         raise UserError(f"there is no kernel {kernel_id} in this plan", hint=f"its kernels are {ids}")
 
     def to_json(self) -> str:
-        """The plan as JSON text that `from_json` reads; the same plan gives the same text."""
+        """The plan as JSON text that `popcorn.plan.read_plan` reads; the same plan gives the same text."""
         return json.dumps(self.model_dump(mode="json", exclude_none=True), indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str, where: str = "the plan") -> Plan:
-        """The plan in a JSON text; ``where`` is what errors call it.
-
-        What follows from the rest may be left out: APIC ids, nodes, the shared region, command
-        lines. The machine may be a name. Whether the plan is a possible one, `validate` tells.
-
-        Raises:
-            UserError: the text is no JSON, or no plan.
-        """
-        from popcorn.plan.draft import read_draft
-
-        return read_draft(text, where)

@@ -21,7 +21,7 @@ from popcorn.machine.launch import Origin, launch
 from popcorn.machine.machine import Machine
 from popcorn.machine.memory import NodeMemory
 from popcorn.machine.registry import PLAN_FILE, Record
-from popcorn.plan.model import Plan
+from popcorn.plan import Plan, read_plan
 from popcorn.snapshot.beats import await_beats, beats_of
 from popcorn.snapshot.clock import set_time_of_day
 from popcorn.snapshot.file import CorruptSnapshotError, Header, Reader
@@ -98,7 +98,7 @@ def plan_in(snapshot: str) -> Plan:
 
 
 def _plan(snapshot: str, files: Mapping[str, bytes]) -> Plan:
-    return Plan.from_json(files[PLAN_FILE].decode(), f"the plan of the snapshot {snapshot}")
+    return read_plan(files[PLAN_FILE].decode(), f"the plan of the snapshot {snapshot}")
 
 
 def require_fitting(snapshot: str, header: Header, plan: Plan, wanted: Wanted | None) -> None:
