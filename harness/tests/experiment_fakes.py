@@ -15,8 +15,11 @@ from some_run import manifest
 
 from popcorn.experiment import systems, workloads
 from popcorn.experiment.description import Source
+from popcorn.experiment.executor import LocalExecutor
 from popcorn.experiment.protocols import Booted, Client, Files, Kernel, Needs, Outcome, Setting, Share, State, Workload
 from popcorn.experiment.ready import Ready, Wanted, get_ready
+from popcorn.experiment.record import begin_record
+from popcorn.experiment.runner import take_trials
 from popcorn.guest.finished import Finished
 from popcorn.machine.machine import Machine
 from popcorn.machine.qemu import Accel
@@ -175,3 +178,33 @@ def staged(monkeypatch: pytest.MonkeyPatch, stage: Stage) -> Callable[..., Ready
         return get_ready(Source("test", "test.toml", text), Wanted(**wanted))  # type: ignore[arg-type]
 
     return ready
+
+
+_CLAIM = """
+[[claims]]
+text = "The other takes <twice> as long"
+ratio = ["other", "one"]
+at_least = 1.5
+at_most = 2.5
+"""
+
+
+def taken_run(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch, *, text: str = DESCRIPTION + _CLAIM, lose: int = 0
+) -> Path:
+    """A run in which the second system that is booted, whatever its name, is no slower than the first."""
+    calls: list[int] = []
+
+    def script(booted: Booted, shares: Sequence[Share]) -> Outcome:
+        calls.append(1)
+        if len(calls) == lose:
+            return Outcome("void", reason="the answer is wrong")
+        cores = sum(share.cores for share in shares)
+        time_s = (1 + len(calls) % 3 / 100) / cores
+        counted = Measurement("count.interrupts", 7.0, "")
+        return Outcome("ok", (Measurement("time", time_s, "s"), counted))
+
+    ready = staged(monkeypatch, Stage(script))(text)
+    begin_record(ready, "tcg", ["popcorn", "run", "test"], run_dir)
+    take_trials(ready, run_dir, LocalExecutor(ready, "tcg", run_dir / "boots", quiet_s=0.0))
+    return run_dir

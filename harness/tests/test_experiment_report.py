@@ -6,53 +6,22 @@ from __future__ import annotations
 import csv
 import io
 import sqlite3
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from experiment_fakes import DESCRIPTION, Stage, staged
+from experiment_fakes import Stage, staged, taken_run
 
 from popcorn.errors import UserError
-from popcorn.experiment.executor import LocalExecutor
-from popcorn.experiment.protocols import Booted, Outcome, Share
 from popcorn.experiment.record import begin_record
-from popcorn.experiment.runner import take_trials
 from popcorn.report.experiment import write_experiment_report
 from popcorn.report.points import ratio_table, read_run
 from popcorn.run.export import COLUMNS, export, query
-from popcorn.run.results import RESULTS_FILE, Measurement, Results
-
-_CLAIM = """
-[[claims]]
-text = "The other takes <twice> as long"
-ratio = ["other", "one"]
-at_least = 1.5
-at_most = 2.5
-"""
-
-
-def _run(run_dir: Path, monkeypatch: pytest.MonkeyPatch, *, text: str = DESCRIPTION + _CLAIM, lose: int = 0) -> Path:
-    """A run in which the second system that is booted, whatever its name, is no slower than the first."""
-    calls: list[int] = []
-
-    def script(booted: Booted, shares: Sequence[Share]) -> Outcome:
-        calls.append(1)
-        if len(calls) == lose:
-            return Outcome("void", reason="the answer is wrong")
-        cores = sum(share.cores for share in shares)
-        time_s = (1 + len(calls) % 3 / 100) / cores
-        counted = Measurement("count.interrupts", 7.0, "")
-        return Outcome("ok", (Measurement("time", time_s, "s"), counted))
-
-    ready = staged(monkeypatch, Stage(script))(text)
-    begin_record(ready, "tcg", ["popcorn", "run", "test"], run_dir)
-    take_trials(ready, run_dir, LocalExecutor(ready, "tcg", run_dir / "boots", quiet_s=0.0))
-    return run_dir
+from popcorn.run.results import RESULTS_FILE, Results
 
 
 def test_the_page_loads_nothing_and_has_figures_as_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = write_experiment_report([_run(tmp_path, monkeypatch)]).read_text(encoding="utf-8")
+    page = write_experiment_report([taken_run(tmp_path, monkeypatch)]).read_text(encoding="utf-8")
     assert "src=" not in page
     assert "<link" not in page
     assert "url(http" not in page
@@ -62,7 +31,7 @@ def test_the_page_loads_nothing_and_has_figures_as_files(tmp_path: Path, monkeyp
 
 
 def test_claims_stand_beside_what_the_data_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    page = write_experiment_report([_run(tmp_path, monkeypatch)]).read_text(encoding="utf-8")
+    page = write_experiment_report([taken_run(tmp_path, monkeypatch)]).read_text(encoding="utf-8")
     assert "“The other takes &lt;twice&gt; as long”" in page
     assert '<span class="answer">differs</span>' in page
     assert "judged as other / one ≥ 1.5 and ≤ 2.5 at all of 1, 2 cores" in page
@@ -71,27 +40,27 @@ def test_claims_stand_beside_what_the_data_say(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_trial_without_a_value_is_told_and_in_no_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_dir = _run(tmp_path, monkeypatch, lose=3)
+    run_dir = taken_run(tmp_path, monkeypatch, lose=3)
     page = write_experiment_report([run_dir]).read_text(encoding="utf-8")
     assert "<b>void</b>: the answer is wrong" in page
     assert sorted(one.count for one in read_run(run_dir).estimates.values()) == [2, 3, 3, 3]
 
 
 def test_warm_ups_are_in_no_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = read_run(_run(tmp_path, monkeypatch))
+    data = read_run(taken_run(tmp_path, monkeypatch))
     assert len(data.warm_ups) == 2
     assert all(one.count == 3 for one in data.estimates.values())
 
 
 def test_runs_are_compared_point_by_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = _run(tmp_path / "a", monkeypatch), _run(tmp_path / "b", monkeypatch)
+    one, other = taken_run(tmp_path / "a", monkeypatch), taken_run(tmp_path / "b", monkeypatch)
     page = write_experiment_report([one, other], compare=other).read_text(encoding="utf-8")
     assert page.count("Against run b") == 2
     assert (one / "figures" / "2-figure-1.svg").is_file()
 
 
 def test_the_first_system_is_the_baseline_without_smp_linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _, rows = ratio_table(read_run(_run(tmp_path, monkeypatch)))
+    _, rows = ratio_table(read_run(taken_run(tmp_path, monkeypatch)))
     assert [row[1] for row in rows] == ["other / one"] * 2
 
 
@@ -120,7 +89,7 @@ def test_results_of_a_newer_version_are_refused(tmp_path: Path, monkeypatch: pyt
 def test_an_export_has_a_row_for_each_measurement(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir = _run(tmp_path, monkeypatch)
+    run_dir = taken_run(tmp_path, monkeypatch)
     count = export([run_dir], "csv", None)
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == count
@@ -135,7 +104,7 @@ def test_an_export_has_a_row_for_each_measurement(
 def test_parquet_has_the_same_rows_with_their_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import duckdb
 
-    run_dir = _run(tmp_path / "run", monkeypatch, lose=3)
+    run_dir = taken_run(tmp_path / "run", monkeypatch, lose=3)
     target = tmp_path / "out" / "all.parquet"
     count = export([run_dir], "parquet", target)
     with duckdb.connect() as db:
@@ -148,7 +117,7 @@ def test_parquet_has_the_same_rows_with_their_types(tmp_path: Path, monkeypatch:
 
 
 def test_results_can_be_asked_in_sql_and_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_dir = _run(tmp_path, monkeypatch)
+    run_dir = taken_run(tmp_path, monkeypatch)
     header, rows = query(run_dir, "SELECT system, count(*) AS n FROM trials WHERE kind = 'measured' GROUP BY system")
     assert (header, rows) == (["system", "n"], [("one", 6), ("other", 6)])
     with pytest.raises(UserError, match="readonly"):

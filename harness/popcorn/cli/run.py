@@ -263,5 +263,6 @@ def _print(run_dir: Path) -> None:
     data = read_run(run_dir)
     for header, rows in (summary_table(data), ratio_table(data)):
         if rows:
-            print_table(header, rows, frozenset(header[2:]))
+            header = [cell.upper() for cell in header]
+            print_table(header, rows, frozenset(header[2:]) - {"SAYS"})
             click.echo()

@@ -24,12 +24,12 @@ FRAME = "@@ "
 
 METRICS = {
     "count.interrupts": "interrupts",
-    "count.ipis": "inter-processor interrupts",
+    "count.ipis": "IPIs",
     "count.context_switches": "context switches",
     "count.page_faults": "page faults",
     "count.messages": "messages sent",
-    "count.message_ipis": "IPIs sent for messages",
-    "count.switch_bytes": "bytes sent over the switch",
+    "count.message_ipis": "message IPIs",
+    "count.switch_bytes": "bytes over the switch",
 }
 # Rows of /proc/interrupts; messages between kernels come by the platform vector, PLT.
 _IPI_ROWS = frozenset({"RES", "CAL", "TLB", "PLT"})

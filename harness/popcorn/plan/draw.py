@@ -18,6 +18,9 @@ COLOURS = ("#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#b07aa1", "#9
 _SHARED_COLOUR = "#555555"
 _UNUSED_COLOUR = "#e0e0e0"
 
+# Of the SVG, in its units: a letter is rarely wider than this at its font size.
+_LEGEND_WIDTH, _LEGEND_COLUMNS, _LETTER_WIDTH, _SWATCH_WIDTH = 1000, 4, 7, 30
+
 
 @dataclass(frozen=True)
 class Piece:
@@ -87,7 +90,8 @@ def _lines(plan: Plan, width: int) -> list[str]:
     machine = plan.machine
     lines = [
         f"machine {machine.name}: {machine.nr_cpus} CPUs, {len(machine.nodes)} nodes, "
-        f"{format_size(machine.memory_bytes)}; policy {plan.policy}: {len(plan.partitions)} kernels",
+        f"{format_size(machine.memory_bytes)}; policy {plan.policy}: {len(plan.partitions)} "
+        f"kernel{'s' if len(plan.partitions) > 1 else ''}",
         "",
     ]
     for picture in node_pictures(plan):
@@ -161,14 +165,31 @@ def to_svg(plan: Plan) -> str:
         undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     nodes = node_pictures(plan)
+    legend = _legend(plan)
+    widest = max(len(text) for _, text in legend)
     return environment.from_string(_template_text()).render(
         plan=plan,
         nodes=nodes,
         most_memory=max(sum(piece.size for piece in node.memory) for node in nodes) or 1,
-        colours=COLOURS,
-        shared_colour=_SHARED_COLOUR,
-        unused_colour=_UNUSED_COLOUR,
+        legend=legend,
+        legend_columns=max(1, min(_LEGEND_COLUMNS, _LEGEND_WIDTH // (widest * _LETTER_WIDTH + _SWATCH_WIDTH))),
+        legend_width=_LEGEND_WIDTH,
         format_size=format_size,
-        format_cpus=cpulist.format,
-        first_mib=FIRST_MIB,
     )
+
+
+def _legend(plan: Plan) -> list[tuple[str, str]]:
+    """Colours and what they mean."""
+    kernels = [
+        (
+            COLOURS[index % len(COLOURS)],
+            f"kernel {one.id}{' (primary)' if one.is_primary else ''}: CPUs {cpulist.format(one.cpus)}, "
+            f"{format_size(one.memory_bytes + (FIRST_MIB if one.is_primary else 0))}",
+        )
+        for index, one in enumerate(plan.partitions)
+    ]
+    return [
+        *kernels,
+        (_SHARED_COLOUR, f"shared by all: {format_size(plan.region.size)}"),
+        (_UNUSED_COLOUR, "unused"),
+    ]

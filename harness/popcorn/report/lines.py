@@ -16,8 +16,8 @@ from popcorn.report.plots import COLOURS, as_svg, figure_and_axes
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 DASHES = ("-", "--", ":", "-.", (0, (5, 1)), (0, (1, 1)))
 
-# How far beside their mean samples are drawn, in powers of two.
-_BESIDE = 0.08
+# How far beside their mean samples are drawn, in powers of two: those of each line in a column of their own.
+_BESIDE, _COLUMN = 0.08, 0.05
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def draw(lines: Sequence[Line], across: str, label: str, *, host_cores: int | No
         axes.errorbar(places, means, yerr=[below, above], capsize=4, label=line.title, **style)
         for x in places:
             samples = line.points[x].samples
-            beside = [x * 2**_BESIDE] * len(samples)
+            beside = [x * 2 ** (_BESIDE + _COLUMN * number)] * len(samples)
             axes.plot(beside, samples, linestyle="", marker=".", color=style["color"], alpha=0.6, markersize=4)
     every_x = sorted({x for line in lines for x in line.points})
     values = [value for line in lines for one in line.points.values() for value in one.samples]

@@ -190,7 +190,7 @@ def summary_table(data: RunData) -> Rows:
         ]
         for key, one in data.in_order(data.estimates)
     ]
-    return ["WORKLOAD", "SYSTEM", "CORES", "N", "MEAN", "STD", "MEDIAN", "MEAN, 95 %", "OUTLIERS"], rows
+    return ["workload", "system", "cores", "n", "mean", "std", "median", "mean, 95 %", "outliers"], rows
 
 
 def ratio_table(data: RunData) -> Rows:
@@ -206,7 +206,7 @@ def ratio_table(data: RunData) -> Rows:
         ]
         for key, found in data.ratios()
     ]
-    return ["WORKLOAD", "RATIO", "CORES", "VALUE", "95 %", "SAYS"], rows
+    return ["workload", "ratio", "cores", "value", "95 %", "says"], rows
 
 
 def counted_table(data: RunData) -> Rows:
@@ -214,9 +214,9 @@ def counted_table(data: RunData) -> Rows:
     found = {metric: data.counted(metric) for metric in (*METRICS, "host.cpu")}
     present = {metric: values for metric, values in found.items() if values}
     keys = {key: key for values in present.values() for key in values}
-    titles = {**METRICS, "host.cpu": "CPU s of the host"}
+    titles = {**METRICS, "host.cpu": "host CPU, s"}
     rows = [
         [key[1], key[0], str(key[2]), *(figure(values[key]) if key in values else "-" for values in present.values())]
         for key, _ in data.in_order(keys)
     ]
-    return ["WORKLOAD", "SYSTEM", "CORES", *(titles[metric].upper() for metric in present)], rows
+    return ["workload", "system", "cores", *(titles[metric] for metric in present)], rows
