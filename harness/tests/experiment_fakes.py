@@ -54,6 +54,8 @@ class Stage:
     boots: list[str] = field(default_factory=list)
     taken: list[int] = field(default_factory=list)
     """Cores of each trial, the untimed ones as well."""
+    instructions: int | None = None
+    """What each kernel tells that it took."""
     stopped: threading.Event = field(default_factory=threading.Event)
 
 
@@ -85,6 +87,9 @@ class FakeBooted:
     def alive(self) -> bool:
         return self.up
 
+    def counting(self) -> Callable[[Sequence[int]], int | None]:
+        return lambda kernels: self.stage.instructions and self.stage.instructions * len(kernels)
+
 
 @dataclass(frozen=True)
 class FakeSystem:
@@ -114,9 +119,11 @@ class FakeSystem:
         return 1.0
 
     @contextlib.contextmanager
-    def boot(self, state: State, accel: Accel, files: Files, into: Path) -> Iterator[FakeBooted]:
+    def boot(
+        self, state: State, accel: Accel, files: Files, into: Path, *, counting: bool = False
+    ) -> Iterator[FakeBooted]:
         into.mkdir(parents=True)
-        self.stage.boots.append(f"{self.name} {state}")
+        self.stage.boots.append(f"{self.name} {state}{' counting' if counting else ''}")
         booted = FakeBooted(self.kernels(state), self.stage)
         yield booted
         booted.up = False
@@ -140,7 +147,7 @@ class ScriptedWorkload:
     metric: str = "time"
     unit: str = "s"
     less_is_better: bool = True
-    needs: Needs = field(default_factory=Needs)
+    needs: Needs = field(default_factory=lambda: Needs(marks=True))
 
     def cores(self, wanted: Sequence[int]) -> Sequence[int]:
         return wanted

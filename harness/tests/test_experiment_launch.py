@@ -18,6 +18,7 @@ from popcorn.experiment.launch import Launcher, read_answers
 from popcorn.experiment.protocols import Kernel, Share
 from popcorn.experiment.workloads.npb import Npb, judge
 from popcorn.guest.finished import Finished
+from popcorn.machine.instructions import MARK_PROGRAM
 
 _LOOK = """\
 @@ /proc/stat
@@ -55,7 +56,8 @@ class Local(FakeBooted):
     def run(self, commands: Mapping[int, Sequence[str]], timeout_s: float) -> dict[int, Finished]:
         def one(kernel: int, argv: Sequence[str]) -> Finished:
             time.sleep(0.6 * kernel if len(commands) > 1 else 0.0)
-            words = [word.replace("/tmp/", f"{self.folder}/{kernel}/") for word in argv]
+            folder = self.folder / str(kernel)
+            words = [word.replace("/tmp/", f"{folder}/").replace(MARK_PROGRAM, f"{folder}/mark") for word in argv]
             done = subprocess.run(words, capture_output=True, timeout=timeout_s, check=False)
             return Finished(tuple(argv), done.returncode, done.stdout, done.stderr)
 
@@ -126,6 +128,33 @@ def test_processes_of_several_kernels_wait_for_an_agreed_time(local: Callable[[i
     first, second = (float(one.done.stdout.split()[0]) for one in ended.processes)
     assert ended.late_s <= 0.05
     assert abs(first - second) < 0.3
+
+
+def _marking(folder: Path) -> Path:
+    """Give a kernel of `Local` what marks a moment; where it writes that down."""
+    log = folder / "marks"
+    (folder / "mark").write_text(f"#!/bin/sh\necho mark >>{log}\n", encoding="utf-8")
+    (folder / "mark").chmod(0o755)
+    return log
+
+
+def test_a_kernel_that_counts_marks_where_the_workload_begins_and_ends(
+    local: Callable[[int], Local], tmp_path: Path
+) -> None:
+    booted = local(1)
+    log = _marking(tmp_path / "0")
+    shares = [Share(kernel, 2) for kernel in booted.kernels]
+    ended = Launcher.of(booted).run(shares, ["sh", "-c", "echo work >>/tmp/marks"], per_core=True, timeout_s=20)
+    assert log.read_text(encoding="utf-8").split() == ["mark", "work", "work", "mark"]
+    assert all(process.done.status == 0 and not process.done.stderr for process in ended.processes)
+
+
+def test_kernels_whose_processes_another_one_starts_mark_as_well(local: Callable[[int], Local], tmp_path: Path) -> None:
+    booted = local(2)
+    log = _marking(tmp_path / "1")
+    shares = [Share(kernel, 1) for kernel in booted.kernels]
+    Launcher.of(booted).run_first(shares, ["sh", "-c", "echo work >>/tmp/../1/marks"], timeout_s=20)
+    assert log.read_text(encoding="utf-8").split() == ["mark", "work", "mark"]
 
 
 def test_kernels_that_cannot_be_started_together_are_told(

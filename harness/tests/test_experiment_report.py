@@ -82,7 +82,7 @@ def test_results_of_a_newer_version_are_refused(tmp_path: Path, monkeypatch: pyt
     with closing(sqlite3.connect(tmp_path / RESULTS_FILE)) as db:
         db.execute("PRAGMA user_version = 99")
     for read in (lambda: read_run(tmp_path), lambda: export([tmp_path], "csv", None), lambda: query(tmp_path, "x")):
-        with pytest.raises(UserError, match="has schema version 99; this Popcorn reads version 2"):
+        with pytest.raises(UserError, match="has schema version 99; this Popcorn reads version 3"):
             read()
 
 

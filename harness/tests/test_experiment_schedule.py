@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from experiment_fakes import DESCRIPTION, Stage, staged
@@ -59,9 +60,9 @@ def test_more_boots_than_iterations_would_be_empty(monkeypatch: pytest.MonkeyPat
 def test_what_is_done_is_not_taken_again_and_the_rest_keeps_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
     jobs = staged(monkeypatch, Stage())().jobs
     every = _trials(jobs)
-    left = remaining(jobs, every[:7])
+    left = remaining(jobs, [("measured", one) for one in every[:7]])
     assert _trials(left) == every[7:]
-    assert remaining(jobs, every) == []
+    assert remaining(jobs, [("measured", one) for one in every]) == []
 
 
 def test_kernels_are_filled_one_after_the_other() -> None:
@@ -163,11 +164,14 @@ def test_a_forecast_learns_from_what_was_seen(monkeypatch: pytest.MonkeyPatch) -
     ready = staged(monkeypatch, Stage())()
     forecast = Forecast(ready.systems, ready.workloads)
     first, second = Trial("one", "scripted", 1, 1), Trial("one", "scripted", 2, 1)
-    guessed = forecast.of_trial_s(second)
-    forecast.trial_took(first, 10 * forecast.of_trial_s(first))
-    assert forecast.of_trial_s(first) == 10 * guessed
+    job = ready.jobs[0]
+    guessed = forecast.of_trial_s(job, second)
+    forecast.trial_took(job, first, 10 * forecast.of_trial_s(job, first))
+    assert forecast.of_trial_s(job, first) == 10 * guessed
     # What was not seen yet is corrected by how wrong the guesses were.
-    assert forecast.of_trial_s(second) == 10 * guessed
+    assert forecast.of_trial_s(job, second) == 10 * guessed
+    # It takes longer with instructions counted.
+    assert forecast.of_trial_s(replace(job, counting=True), first) > 20 * guessed
 
 
 def test_times_are_told_as_people_do() -> None:

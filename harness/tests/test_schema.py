@@ -36,6 +36,58 @@ INSERT INTO measurements VALUES (1, 1, NULL, 'boot.wall', 1.5, 's', 'ok', '', 6.
 INSERT INTO measurements VALUES (2, 1, 3, 'npb.is.S.time', NULL, 's', 'failed', 'npb/is.S.3.txt', 7.0);
 PRAGMA user_version = 1;
 """
+# As version 2 made it, likewise.
+_VERSION_2 = """
+CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL, purpose TEXT NOT NULL);
+CREATE TABLE trials (
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL REFERENCES runs (id),
+    boot TEXT NOT NULL,
+    block INTEGER NOT NULL,
+    system TEXT NOT NULL,
+    workload TEXT NOT NULL,
+    cores INTEGER NOT NULL,
+    iteration INTEGER NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('measured', 'warm-up')),
+    status TEXT NOT NULL CHECK (status IN ('ok', 'failed', 'void', 'hung', 'killed')),
+    reason TEXT NOT NULL,
+    manifest TEXT NOT NULL,
+    raw TEXT NOT NULL,
+    host TEXT NOT NULL,
+    begun REAL NOT NULL,
+    ended REAL NOT NULL
+);
+CREATE UNIQUE INDEX trials_once ON trials (system, workload, cores, iteration) WHERE kind = 'measured';
+CREATE TABLE measurements (
+    id INTEGER PRIMARY KEY,
+    run INTEGER NOT NULL REFERENCES runs (id),
+    trial INTEGER REFERENCES trials (id),
+    kernel INTEGER,
+    metric TEXT NOT NULL,
+    value REAL,
+    unit TEXT NOT NULL,
+    status TEXT NOT NULL CHECK (status IN ('ok', 'failed', 'void', 'hung', 'killed')),
+    manifest TEXT NOT NULL,
+    raw TEXT NOT NULL,
+    taken REAL NOT NULL,
+    CHECK ((status = 'ok') = (value IS NOT NULL))
+);
+CREATE INDEX measurements_by_trial ON measurements (trial);
+CREATE TRIGGER runs_stay BEFORE UPDATE ON runs BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER runs_are_kept BEFORE DELETE ON runs BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER trials_stay BEFORE UPDATE ON trials BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER trials_are_kept BEFORE DELETE ON trials BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER measurements_stay BEFORE UPDATE ON measurements BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+CREATE TRIGGER measurements_are_kept BEFORE DELETE ON measurements BEGIN SELECT RAISE(ABORT, 'append-only'); END;
+INSERT INTO runs VALUES (1, 5.0, 'run quick');
+INSERT INTO trials VALUES (
+    1, 1, 'boots/1', 0, 'smp', 'npb.is', 2, 1, 'measured', 'ok', '', 'boots/1/manifest.json', 'raw/1.txt', 'h', 1.0, 2.0
+);
+INSERT INTO measurements VALUES
+    (1, 1, NULL, NULL, 'boot.wall', 1.5, 's', 'ok', 'manifest.json', '', 6.0),
+    (2, 1, 1, NULL, 'time', 0.5, 's', 'ok', 'boots/1/manifest.json', '', 7.0);
+PRAGMA user_version = 2;
+"""
 TRIAL = TrialRow(
     "smp", "npb.is", 2, 1, "measured", "ok", "", "boots/1", 0, "boots/1/manifest.json", "raw/1.txt", "h", 1.0, 2.0
 )
@@ -70,18 +122,33 @@ def test_results_of_version_1_are_brought_up_to_date_and_nothing_is_lost(tmp_pat
             db.execute("DELETE FROM measurements")
 
 
-def test_an_old_database_has_the_tables_of_a_new_one_afterwards(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sql", [_VERSION_1, _VERSION_2])
+def test_an_old_database_has_the_tables_of_a_new_one_afterwards(tmp_path: Path, sql: str) -> None:
     shapes = []
     for name in ("old", "new"):
         folder = tmp_path / name
         folder.mkdir()
-        if name == "old":
-            _old(folder)
+        with closing(sqlite3.connect(folder / RESULTS_FILE)) as db:
+            db.executescript(sql if name == "old" else "")
         with Results(folder, "x"):
             pass
         with closing(sqlite3.connect(folder / RESULTS_FILE)) as db:
             shapes.append(db.execute("SELECT type, name, sql FROM sqlite_master ORDER BY type, name").fetchall())
+            assert db.execute("PRAGMA foreign_key_check").fetchall() == []
     assert shapes[0] == shapes[1]
+
+
+def test_trials_of_version_2_are_read_as_they_are_and_kept_when_more_are_recorded(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / RESULTS_FILE)) as db:
+        db.executescript(_VERSION_2)
+    assert read_trials(tmp_path) == [(TRIAL, [_TIME])]
+    counted = replace(TRIAL, kind="counted")
+    with Results(tmp_path, "more") as results:
+        assert not results.add_trial(TRIAL, (_TIME,))
+        assert results.add_trial(counted, ())
+        assert not results.add_trial(counted, ())
+    assert read_trials(tmp_path) == [(TRIAL, [_TIME]), (counted, [])]
+    assert read_results(tmp_path) == [Measurement("boot.wall", 1.5, "s")]
 
 
 def test_a_trial_is_recorded_with_what_it_gave(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False),
     help="Your own NPB instead of the one that comes with Popcorn.",
 )
+@click.option("--instructions", is_flag=True, default=None, help="Count instructions, too, in boots of their own.")
 @click.option("--seed", type=int, default=None, help="Of the random order.  [default: 1]")
 @click.option("--series", metavar="SERIES", help="Which kernel series.  [default: 6.12]")
 @click.option("--accel", type=click.Choice(["auto", "kvm", "tcg"]), help="For all systems alike.  [default: auto]")
@@ -238,7 +239,7 @@ def _tell_plan(ready: Ready, jobs: list[Any], as_json: bool) -> None:
     if as_json:
         trials = [
             {"boot": job.number, "system": job.system, "state": job.state, "workload": trial.workload}
-            | {"cores": trial.cores, "iteration": trial.iteration}
+            | {"cores": trial.cores, "iteration": trial.iteration, "kind": job.kind}
             for job in jobs
             for trial in job.trials
         ]
@@ -246,7 +247,10 @@ def _tell_plan(ready: Ready, jobs: list[Any], as_json: bool) -> None:
         click.echo(json.dumps({"estimate_s": round(total_s), "trials": trials, "left_out": left_out}, indent=2))
         return
     rows = [
-        [str(job.number), trial.system, trial.workload, str(trial.cores), str(trial.iteration)]
+        [
+            *(str(job.number), trial.system, trial.workload, str(trial.cores)),
+            "counted" if job.counting else str(trial.iteration),
+        ]
         for job in jobs
         for trial in job.trials
     ]

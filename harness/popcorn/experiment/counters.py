@@ -8,8 +8,10 @@
     count.messages          messages that a kernel sent to others, /proc/popcorn/messages
     count.message_ipis      IPIs that it sent to have them looked at, likewise
     count.switch_bytes      bytes that it sent over the interface to the other kernels, /proc/net/dev
+    count.instructions      that its CPUs began, in user space and in the kernel; the emulator counts them, in trials
+                            of their own (`popcorn.machine.instructions`)
 
-What the two looks themselves cost is in them: some dozens of each.
+What the two looks themselves cost is in them, some dozens of each, but for the instructions.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ FILES = ("/proc/stat", "/proc/interrupts", "/proc/net/dev", "/proc/popcorn/messa
 FRAME = "@@ "
 """What a line begins with that names the file whose content follows."""
 
+INSTRUCTIONS = "count.instructions"
 METRICS = {
     "count.interrupts": "interrupts",
     "count.ipis": "IPIs",
@@ -30,6 +33,7 @@ METRICS = {
     "count.messages": "messages sent",
     "count.message_ipis": "message IPIs",
     "count.switch_bytes": "bytes over the switch",
+    INSTRUCTIONS: "instructions",
 }
 # Rows of /proc/interrupts; messages between kernels come by the platform vector, PLT.
 _IPI_ROWS = frozenset({"RES", "CAL", "TLB", "PLT"})

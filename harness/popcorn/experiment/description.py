@@ -63,6 +63,8 @@ class Experiment(_Model):
     iterations: int = Field(ge=1)
     boots: int = Field(1, ge=1)
     """How often each system is booted; the iterations are divided among its boots."""
+    instructions: bool = False
+    """Whether instructions are counted, in boots of their own, by the emulator."""
     timeout_s: float = Field(600.0, gt=0)
     """A trial that takes longer hangs, however busy it is."""
     one_figure: bool = False

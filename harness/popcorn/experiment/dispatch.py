@@ -22,6 +22,7 @@ from popcorn.experiment.schedule import BootJob, Trial
 from popcorn.experiment.worker import Order, Recorded, carry_out, unpack
 from popcorn.machine.qemu import Accel
 from popcorn.run.manifest import code_commit
+from popcorn.run.results import Kind
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -91,7 +92,7 @@ class Sorter:
     boots_dir: Path
     folders: dict[tuple[str, str], str] = field(default_factory=dict)
     """Attempt and its folder, to the folder here."""
-    seen: set[Trial] = field(default_factory=set)
+    seen: set[tuple[Kind, Trial]] = field(default_factory=set)
 
     def sort(self, attempt: str, event: Event | Recorded) -> Event | None:
         """An event as it is here; None for what is no news."""
@@ -107,10 +108,10 @@ class Sorter:
             self.folders[attempt, event.folder] = made.name
             return replace(event, folder=made.name)
         event = replace(event, folder=self.folders[attempt, event.folder])
-        if event.kind == "measured":
-            if event.trial in self.seen:
+        if event.kind == event.job.kind:
+            if (event.kind, event.trial) in self.seen:
                 return None
-            self.seen.add(event.trial)
+            self.seen.add((event.kind, event.trial))
         return event
 
 

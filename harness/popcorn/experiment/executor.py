@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Protocol
 
 from popcorn.errors import GuestError
+from popcorn.experiment.counters import INSTRUCTIONS
 from popcorn.experiment.placement import place
-from popcorn.experiment.programs import files_of
+from popcorn.experiment.programs import files_of, mark_files
 from popcorn.experiment.protocols import Booted, Files, Outcome, Workload
 from popcorn.experiment.ready import Ready
 from popcorn.experiment.schedule import BootJob, Trial
@@ -25,7 +26,6 @@ from popcorn.run.manifest import Manifest
 from popcorn.run.results import Kind, Measurement
 
 _WARM_UP: Kind = "warm-up"
-_MEASURED: Kind = "measured"
 
 
 @dataclass(frozen=True)
@@ -93,21 +93,23 @@ class LocalExecutor:
             # A trial that leaves the system in an unknown state is the last one of its boot.
             while left:
                 yield BootBegun(job)
-                yield from self._one_boot(job, left, files)
+                yield from self._one_boot(job, left, {**files, **mark_files()} if job.counting else files)
 
     def _one_boot(self, job: BootJob, left: list[Trial], files: Files) -> Iterator[Event]:
         system = self.ready.systems[job.system]
         began = time.monotonic()
         folder = new_folder(self.boots_dir, job)
-        with system.boot(job.state, self.accel, files, folder) as booted:
+        # Only the emulator can count; what it counts does not depend on what else is measured with.
+        accel = "tcg" if job.counting else self.accel
+        with system.boot(job.state, accel, files, folder, counting=job.counting) as booted:
             yield BootDone(job, folder.name, booted.manifest, time.monotonic() - began)
             share = idle_share(booted, self.quiet_s)
-            for trial, kind in [*((one, _WARM_UP) for one in warm_ups(left)), *((one, _MEASURED) for one in left)]:
+            for trial, kind in [*((one, _WARM_UP) for one in warm_ups(left)), *((one, job.kind) for one in left)]:
                 workload = self.ready.workloads[trial.workload]
                 if kind == _WARM_UP:
                     workload.prepare(booted, sorted({one.cores for one in left if one.workload == trial.workload}))
                 done = self._take(job, folder.name, trial, kind, workload, booted, share)
-                if kind == _MEASURED:
+                if kind == job.kind:
                     left.remove(trial)
                 yield done
                 if done.outcome.status in ("hung", "killed") or not booted.alive():
@@ -125,10 +127,13 @@ class LocalExecutor:
         shares = place(
             booted.kernels, trial.cores, together=workload.needs.together, least_kernels=workload.needs.kernels
         )
+        instructions = booted.counting()
         begun, cpu_before, began = time.time(), booted.host_cpu_s(), time.monotonic()
         outcome = supervised(workload, booted, shares, timeout_s=self.ready.experiment.timeout_s, idle_share=share)
         wall_s = time.monotonic() - began
-        if outcome.status == "ok":
+        if outcome.status == "ok" and job.counting:
+            outcome = _counted(outcome, instructions([share.kernel.id for share in shares]))
+        elif outcome.status == "ok":
             of_host = (
                 Measurement("host.cpu", booted.host_cpu_s() - cpu_before, "s"),
                 Measurement("host.wall", wall_s, "s"),
@@ -136,9 +141,18 @@ class LocalExecutor:
             )
             outcome = Outcome("ok", (*outcome.measurements, *of_host), outcome.raw)
         else:
-            nothing = Measurement(workload.metric, None, workload.unit, status=outcome.status)
+            metric, unit = (INSTRUCTIONS, "") if job.counting else (workload.metric, workload.unit)
+            nothing = Measurement(metric, None, unit, status=outcome.status)
             outcome = Outcome(outcome.status, (nothing,), outcome.raw, outcome.reason)
         return TrialDone(job, folder, trial, kind, outcome, platform.node(), begun, begun + wall_s)
+
+
+def _counted(outcome: Outcome, instructions: int | None) -> Outcome:
+    """How a trial ended whose instructions were counted: what else was measured is distorted by that."""
+    if instructions is None:
+        nothing = Measurement(INSTRUCTIONS, None, "", status="void")
+        return Outcome("void", (nothing,), outcome.raw, "a kernel did not mark where the workload began and ended")
+    return Outcome("ok", (Measurement(INSTRUCTIONS, float(instructions), ""),), outcome.raw)
 
 
 def new_folder(boots_dir: Path, job: BootJob) -> Path:

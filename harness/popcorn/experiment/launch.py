@@ -20,6 +20,7 @@ from popcorn.experiment import counters
 from popcorn.experiment.protocols import Booted, Share
 from popcorn.guest.finished import Finished
 from popcorn.guest.several import UNREACHED
+from popcorn.machine.instructions import MARK_PROGRAM
 from popcorn.run.results import Measurement
 
 _SCRIPT = Path(__file__).parent / "launch.sh"
@@ -30,6 +31,7 @@ _LATE_S = 0.05
 _TRIES = 4
 _OVERHEAD_S = 30.0
 _PART = "@@@ "
+_MARK = f"[ ! -x {MARK_PROGRAM} ] || {MARK_PROGRAM}"
 
 
 @dataclass(frozen=True)
@@ -119,19 +121,24 @@ class Launcher:
         ended = self.run(shares[:1], argv, per_core=False, timeout_s=timeout_s)
         if not ended.looks:
             return ended
-        looks = [*ended.looks, *zip(before, self.look(rest), strict=True)]
+        looks = [*ended.looks, *zip(before, self.look(rest, over=True), strict=True)]
         wall = [one for one in ended.counted if one.metric == "wall"]
         return replace(ended, counted=(*counters.differences(looks), *wall))
 
-    def look(self, kernels: Sequence[int]) -> list[dict[str, int]]:
-        """What kernels have counted so far.
+    def look(self, kernels: Sequence[int], *, over: bool = False) -> list[dict[str, int]]:
+        """What kernels have counted so far. If instructions are counted, they mark the moment as well.
+
+        Args:
+            over: whether the workload is; else it is about to begin.
 
         Raises:
             GuestError: one cannot be reached.
         """
         if not kernels:
             return []
-        script = "; ".join(f"echo '{counters.FRAME}{name}'; cat {name} 2>/dev/null" for name in counters.FILES)
+        looks = "; ".join(f"echo '{counters.FRAME}{name}'; cat {name} 2>/dev/null" for name in counters.FILES)
+        # What the look itself takes is not between the two marks.
+        script = f"{_MARK}; {looks}" if over else f"{looks}; {_MARK}"
         answers = self._booted.run({kernel: ["sh", "-c", script] for kernel in kernels}, _LOOK_S)
         for kernel, done in answers.items():
             if done.status == UNREACHED:

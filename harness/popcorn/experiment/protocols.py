@@ -8,7 +8,7 @@ how many cores for it (`Share`), and starts its processes there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +130,13 @@ class Booted(Protocol):
     def alive(self) -> bool:
         """Whether all its machines are."""
 
+    def counting(self) -> Callable[[Sequence[int]], int | None]:
+        """Begin to count instructions.
+
+        What it gives tells, when a workload is over, how many all CPUs of some kernels began between the last two
+        moments that each of the kernels marked since; None if one did not, or nothing counts.
+        """
+
 
 class System(Protocol):
     """A way to boot the cores of a machine. Asking it costs nothing; only `boot` does anything."""
@@ -166,12 +173,15 @@ class System(Protocol):
     def estimate_s(self, state: State) -> float:
         """About how long a boot takes, on two cores without KVM."""
 
-    def boot(self, state: State, accel: Accel, files: Files, into: Path) -> AbstractContextManager[Booted]:
+    def boot(
+        self, state: State, accel: Accel, files: Files, into: Path, *, counting: bool = False
+    ) -> AbstractContextManager[Booted]:
         """Boot it; it ends with the block.
 
         Args:
             files: what the workloads want in every kernel.
             into: folder for consoles, events and manifest.
+            counting: with instructions counted, which takes the emulator, and some times as long.
 
         Raises:
             PopcornError: as `popcorn.machine.boot.up`.
@@ -188,6 +198,8 @@ class Needs:
     """At least so many kernels."""
     messages: bool = False
     """Popcorn's messages between kernels."""
+    marks: bool = False
+    """Whether it marks its beginning and its end in each of its kernels, so that instructions can be counted."""
     client: bool = False
     """A machine beside the system, to ask its kernels from."""
     programs: tuple[str, ...] = ()

@@ -34,6 +34,8 @@ class Wanted:
     """Folder of a user's own NPB tree."""
     series: str = "6.12"
     seed: int = 1
+    instructions: bool = False
+    """Whether instructions are counted besides, in boots of their own."""
     name: str = "run"
 
 
@@ -126,7 +128,8 @@ def get_ready(source: Source, wanted: Wanted, machine: Machine | None = None) ->
             hint="choose other --systems or --cores",
         )
     _require_memory(pairs)
-    jobs = schedule(pairs, experiment.iterations, experiment.boots, wanted.seed)
+    counted = [pair for pair in pairs if experiment.instructions and pair[1].needs.marks]
+    jobs = schedule(pairs, experiment.iterations, experiment.boots, wanted.seed, counted)
     return Ready(source, experiment, wanted, setting, systems, workloads, jobs, left_out)
 
 
@@ -137,6 +140,7 @@ def _changed(experiment: Experiment, wanted: Wanted) -> Experiment:
         "cores": tuple(sorted(set(wanted.cores))),
         "iterations": wanted.iterations,
         "boots": wanted.boots,
+        "instructions": wanted.instructions,
     }
     return experiment.model_copy(update={name: value for name, value in changes.items() if value})
 

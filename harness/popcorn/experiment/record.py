@@ -32,7 +32,7 @@ from popcorn.experiment.schedule import Trial
 from popcorn.files import write_atomic
 from popcorn.machine.qemu import Accel
 from popcorn.run.manifest import Host, code_commit, describe_host
-from popcorn.run.results import Results, TrialRow, read_trials
+from popcorn.run.results import Kind, Results, TrialRow, read_trials
 
 RECORD_FILE = "experiment.json"
 DESCRIPTION_FILE = "experiment.toml"
@@ -96,6 +96,8 @@ class RunRecord(BaseModel):
         ):
             if value:
                 words += [option, str(value)]
+        if found.instructions:
+            words.append("--instructions")
         return " ".join([*words, "--accel", self.accel])
 
 
@@ -199,6 +201,8 @@ class Recorder:
         name = f"{trial.system}-{trial.workload}-{trial.cores}-{trial.iteration}"
         if event.kind == "warm-up":
             name = f"warm-up-{event.folder}-{trial.workload}-{trial.cores}"
+        elif event.kind == "counted":
+            name = f"counted-{name}"
         raw = f"{RAW}/{name}.txt"
         write_atomic(self._run_dir / raw, event.outcome.raw)
         row = TrialRow(
@@ -220,10 +224,10 @@ class Recorder:
         self._results.add_trial(row, event.outcome.measurements)
 
 
-def done_trials(run_dir: Path) -> list[Trial]:
+def done_trials(run_dir: Path) -> list[tuple[Kind, Trial]]:
     """The trials of a run that were recorded, however they ended."""
     return [
-        Trial(row.system, row.workload, row.cores, row.iteration)
+        (row.kind, Trial(row.system, row.workload, row.cores, row.iteration))
         for row, _ in read_trials(run_dir)
-        if row.kind == "measured"
+        if row.kind != "warm-up"
     ]

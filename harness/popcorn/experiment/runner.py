@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from popcorn import progress
@@ -87,7 +87,7 @@ class _Follower:
         self.statuses: Counter[str] = Counter()
         if (run_dir / RESULTS_FILE).exists():
             for row, _ in read_trials(run_dir):
-                if row.kind == "measured":
+                if row.kind != "warm-up":
                     self.statuses[row.status] += 1
 
     def saw(self, event: Event) -> None:
@@ -96,16 +96,16 @@ class _Follower:
             self._forecast.boot_took(event.job, event.seconds)
         elif isinstance(event, BootBegun):
             self._booted = None
-        elif event.kind == "measured":
+        elif event.kind == event.job.kind:
             self._left[event.job.number].remove(event.trial)
             self.statuses[event.outcome.status] += 1
-            self._forecast.trial_took(event.trial, event.ended - event.begun)
+            self._forecast.trial_took(event.job, event.trial, event.ended - event.begun)
 
     def progress(self) -> Progress:
         left_s = 0.0
         for number, trials in self._left.items():
             if trials:
                 job = self._jobs[number]
-                left = BootJob(job.number, job.block, job.system, job.state, tuple(trials))
+                left = replace(job, trials=tuple(trials))
                 left_s += self._forecast.of_job_s(left, booted=number == self._booted)
         return Progress(sum(self.statuses.values()), self._trials, self.statuses, left_s)

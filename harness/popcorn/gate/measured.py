@@ -77,7 +77,7 @@ def _of_experiment(run_dir: Path) -> Measured:
     facts = {one.name: one for one in record.workloads}
     points: dict[Point, Samples] = {}
     for row, measurements in read_trials(run_dir):
-        if row.kind != "measured":
+        if row.kind == "warm-up":
             continue
         workload = facts[row.workload]
         for one in measurements:

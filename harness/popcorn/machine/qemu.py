@@ -91,9 +91,9 @@ def argv(spec: MachineSpec) -> list[str]:
         line += ["-object", _memory_backend(number, node)]
         line += ["-numa", _numa_node(number, node)]
     if spec.kernel is not None:
-        line += ["-kernel", _escaped(spec.kernel)]
+        line += ["-kernel", escaped(spec.kernel)]
         if spec.initrd is not None:
-            line += ["-initrd", _escaped(spec.initrd)]
+            line += ["-initrd", escaped(spec.initrd)]
         line += ["-append", spec.cmdline]
     else:
         line += ["-S", "-incoming", "defer"]
@@ -103,7 +103,7 @@ def argv(spec: MachineSpec) -> list[str]:
     line += ["-mon", "chardev=monitor,mode=control"]
     line += [
         "-chardev",
-        f"socket,id=serial,path={SERIAL_SOCKET},server=on,wait=off,logfile={_escaped(spec.serial_log)},logappend=on",
+        f"socket,id=serial,path={SERIAL_SOCKET},server=on,wait=off,logfile={escaped(spec.serial_log)},logappend=on",
     ]
     line += ["-device", "isa-serial,chardev=serial"]
     if spec.network:
@@ -130,7 +130,7 @@ def _numa_node(number: int, node: Node) -> str:
     return f"node,nodeid={number}{cpus},memdev=ram{number}"
 
 
-def _escaped(path: Path) -> str:
+def escaped(path: Path) -> str:
     """A path as a value of a QEMU option, where a comma ends the value."""
     return str(path).replace(",", ",,")
 

@@ -46,6 +46,8 @@ class RunData:
     experiment: Experiment
     trials: Trials
     """The measured ones."""
+    counted_trials: Trials
+    """Those in which instructions were counted, and nothing was measured."""
     warm_ups: Trials
     """In no estimate."""
 
@@ -64,12 +66,12 @@ class RunData:
     @property
     def lost(self) -> list[TrialRow]:
         """Trials without a value."""
-        return [row for row, _ in self.trials if row.status != "ok"]
+        return [row for row, _ in (*self.trials, *self.counted_trials) if row.status != "ok"]
 
     @property
     def missing(self) -> int:
         """Trials that were not taken yet."""
-        return self.record.trials - len(self.trials)
+        return self.record.trials - len(self.trials) - len(self.counted_trials)
 
     @property
     def statuses(self) -> Counter[str]:
@@ -87,7 +89,7 @@ class RunData:
     def spent(self) -> Spent:
         """Where the time went; what was between boots is not known."""
         ends: dict[str, float] = {}
-        for row, _ in (*self.trials, *self.warm_ups):
+        for row, _ in (*self.trials, *self.counted_trials, *self.warm_ups):
             ends[row.boot] = max(ends.get(row.boot, 0.0), row.ended)
         begun = {boot: read_manifest(self.run_dir / boot).begun for boot in ends}
         measured = [(row.ended - row.begun, found) for row, found in self.trials]
@@ -131,7 +133,7 @@ class RunData:
     def _values(self, metric: str | None) -> list[tuple[Key, float]]:
         return [
             ((row.system, row.workload, row.cores), one.value)
-            for row, found in self.trials
+            for row, found in (*self.trials, *self.counted_trials)
             if row.status == "ok"
             for one in found
             if one.metric == (metric or self.workload(row.workload).metric)
@@ -150,14 +152,15 @@ def read_run(run_dir: Path) -> RunData:
 
     record, source, _ = read_record(run_dir)
     trials = read_trials(run_dir)
-    measured = [(row, found) for row, found in trials if row.kind == "measured"]
+    measured, counted, warm_ups = (
+        [(row, found) for row, found in trials if row.kind == kind] for kind in ("measured", "counted", "warm-up")
+    )
     if not measured:
         raise UserError(
             f"no trial of {run_dir} has ended yet: there is nothing to report",
             hint=f"`popcorn run --resume {run_dir.name}` takes them",
         )
-    warm_ups = [(row, found) for row, found in trials if row.kind != "measured"]
-    return RunData(run_dir, record, read_experiment(source), measured, warm_ups)
+    return RunData(run_dir, record, read_experiment(source), measured, counted, warm_ups)
 
 
 def relation(found: Ratio, facts: WorkloadFacts) -> str:

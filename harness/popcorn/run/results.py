@@ -18,7 +18,7 @@ RESULTS_FILE = "results.sqlite"
 _BUSY_S = 30.0
 
 Status = Literal["ok", "failed", "void", "hung", "killed"]
-Kind = Literal["measured", "warm-up"]
+Kind = Literal["measured", "warm-up", "counted"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Results:
     def add_trial(self, trial: TrialRow, measurements: tuple[Measurement, ...]) -> bool:
         """Write a trial and what it gave down at once.
 
-        Returns whether it was new: of two that are measured, the first counts.
+        Returns whether it was new: of two that are no warm-ups, the first counts.
         """
         columns = list(trial.__dataclass_fields__)
         with transaction(self._db):

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tables of ``results.sqlite``, and bringing older ones up to date.
 
-Schema, version 2 (``PRAGMA user_version``). Rows are only ever added; triggers refuse everything else. Times are
+Schema, version 3 (``PRAGMA user_version``). Rows are only ever added; triggers refuse everything else. Times are
 Unix time, paths are relative to the run's folder.
 
     runs          id, begun, purpose: one for each process that wrote here
     trials        id, run -> runs.id, boot (folder of its boot), block, system, workload, cores, iteration, kind
-                  ('measured', or 'warm-up': in no statistics), status, reason (why there is no value), manifest, raw
+                  ('measured'; 'counted': instructions were counted, and nothing else measured; 'warm-up': in no
+                  statistics), status, reason (why there is no value), manifest, raw
                   (path of all that was said), host (who ran it), begun, ended
     measurements  id, run -> runs.id, trial -> trials.id (NULL outside experiments), kernel (id, or NULL: the whole
                   system), metric, value (NULL unless ok), unit, status, manifest, raw (path or ''), taken
@@ -17,10 +18,11 @@ Unix time, paths are relative to the run's folder.
             hung     it made no progress, or took longer than it may
             killed   it, or its machine, was ended by somebody else
 
-Only 'ok' has a value, so that nothing else is ever averaged. A measured trial is recorded once: of two writers that
-bring the same one, the first counts.
+Only 'ok' has a value, so that nothing else is ever averaged. A trial that is no warm-up is recorded once: of two
+writers that bring the same one, the first counts.
 
-Version 1 had no trials, no column ``measurements.manifest``, and of the statuses only the first three.
+Version 2 had no trials that are 'counted'. Version 1 had no trials, no column ``measurements.manifest``, and of the
+statuses only the first three.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-VERSION = 2
+VERSION = 3
 _STATUSES = "status TEXT NOT NULL CHECK (status IN ('ok', 'failed', 'void', 'hung', 'killed'))"
 _RUNS = "CREATE TABLE runs (id INTEGER PRIMARY KEY, begun REAL NOT NULL, purpose TEXT NOT NULL);"
 _TRIALS = f"""
@@ -42,7 +44,7 @@ CREATE TABLE trials (
     workload TEXT NOT NULL,
     cores INTEGER NOT NULL,
     iteration INTEGER NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('measured', 'warm-up')),
+    kind TEXT NOT NULL CHECK (kind IN ('measured', 'counted', 'warm-up')),
     {_STATUSES},
     reason TEXT NOT NULL,
     manifest TEXT NOT NULL,
@@ -51,7 +53,7 @@ CREATE TABLE trials (
     begun REAL NOT NULL,
     ended REAL NOT NULL
 );
-CREATE UNIQUE INDEX trials_once ON trials (system, workload, cores, iteration) WHERE kind = 'measured';
+CREATE UNIQUE INDEX trials_once ON trials (kind, system, workload, cores, iteration) WHERE kind <> 'warm-up';
 """
 _MEASUREMENTS = f"""
 CREATE TABLE measurements (
@@ -86,6 +88,25 @@ INSERT INTO measurements (id, run, trial, kernel, metric, value, unit, status, m
     SELECT id, run, NULL, kernel, metric, value, unit, status, 'manifest.json', raw, taken FROM measurements_1;
 DROP TABLE measurements_1;
 """
+# A check cannot be changed: the tables are made anew, the one that is referred to first.
+_FROM_2 = f"""
+DROP TRIGGER runs_stay;
+DROP TRIGGER runs_are_kept;
+DROP TRIGGER trials_stay;
+DROP TRIGGER trials_are_kept;
+DROP TRIGGER measurements_stay;
+DROP TRIGGER measurements_are_kept;
+DROP INDEX trials_once;
+DROP INDEX measurements_by_trial;
+ALTER TABLE measurements RENAME TO measurements_2;
+ALTER TABLE trials RENAME TO trials_2;
+{_TRIALS}{_MEASUREMENTS}
+INSERT INTO trials SELECT * FROM trials_2;
+INSERT INTO measurements SELECT * FROM measurements_2;
+DROP TABLE measurements_2;
+DROP TABLE trials_2;
+"""
+_OLDER = {0: _RUNS + _TRIALS + _MEASUREMENTS, 1: _FROM_1, 2: _FROM_2}
 
 
 def version_of(db: sqlite3.Connection) -> int:
@@ -101,10 +122,9 @@ def bring_up_to_date(db: sqlite3.Connection) -> int:
     with transaction(db):
         # Looked at inside: another writer may have done it meanwhile.
         version = version_of(db)
-        if version not in (0, 1):
+        if version not in _OLDER:
             return version
-        script = _RUNS + _TRIALS + _MEASUREMENTS if version == 0 else _FROM_1
-        for statement in _statements(script + _KEPT):
+        for statement in _statements(_OLDER[version] + _KEPT):
             db.execute(statement)
         db.execute(f"PRAGMA user_version = {VERSION}")
     return VERSION

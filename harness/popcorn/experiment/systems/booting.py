@@ -7,13 +7,14 @@ import contextlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from popcorn.experiment.protocols import Files, Kernel
 from popcorn.guest.finished import Finished
 from popcorn.guest.run import run_in_several
+from popcorn.machine.instructions import InstructionFile, between_marks
 from popcorn.machine.machine import Machine
 from popcorn.machine.qemu import Accel
 from popcorn.plan.model import Plan
@@ -42,6 +43,8 @@ class Running:
     manifest: Manifest
     switch: str | None
     client: ClientMachine | None = None
+    counts: Mapping[str, InstructionFile] = field(default_factory=dict)
+    """By the machine's name, if instructions are counted."""
 
     @property
     def machines(self) -> Sequence[Machine]:
@@ -89,9 +92,29 @@ class Running:
     def alive(self) -> bool:
         return all(machine.alive() for machine in self._all)
 
+    def counting(self) -> Callable[[Sequence[int]], int | None]:
+        before = {name: file.marked for name, file in self.counts.items()}
+
+        def found(kernels: Sequence[int]) -> int | None:
+            return _total([self._instructions(self.members[kernel], before) for kernel in kernels])
+
+        return found
+
+    def _instructions(self, member: Member, since: Mapping[str, int]) -> int | None:
+        name = member.machine.name
+        if name not in self.counts:
+            return None
+        partition = next(one for one in member.machine.plan.partitions if one.id == member.id)
+        return between_marks(self.counts[name].marks(since[name]), partition.cpus)
+
     @property
     def _all(self) -> Sequence[Machine]:
         return [*self.machines, *([self.client.machine] if self.client else [])]
+
+
+def _total(counts: Sequence[int | None]) -> int | None:
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 @contextlib.contextmanager
@@ -104,14 +127,15 @@ def one_machine(
     files: Files,
     into: Path,
     qemu_options: Sequence[str] = (),
+    counts: dict[str, InstructionFile] | None = None,
 ) -> Iterator[tuple[Machine, Manifest]]:
-    """Boot a plan and wait for its kernels; it ends with the block.
+    """Boot a plan and wait for its kernels; it ends with the block. Counts as for `booting`.
 
     Raises:
         PopcornError: as `popcorn.machine.boot.up`.
     """
     with (
-        booting(plan, series=series, accel=accel, files=files) as (start_one, manifest),
+        booting(plan, series=series, accel=accel, files=files, counts=counts) as (start_one, manifest),
         start_one(name, into, qemu_options) as machine,
     ):
         await_all([machine])
@@ -123,8 +147,14 @@ Start = Callable[[str, Path, Sequence[str]], Machine]
 
 
 @contextlib.contextmanager
-def booting(plan: Plan, *, series: str, accel: Accel, files: Files) -> Iterator[tuple[Start, Manifest]]:
-    """What boots a plan, built and put together: how to start a machine, and its manifest."""
+def booting(
+    plan: Plan, *, series: str, accel: Accel, files: Files, counts: dict[str, InstructionFile] | None = None
+) -> Iterator[tuple[Start, Manifest]]:
+    """What boots a plan, built and put together: how to start a machine, and its manifest.
+
+    Args:
+        counts: gets the instruction counters of each machine that is started; None if they are not counted.
+    """
     from popcorn.build.kernel import build_kernel
     from popcorn.image import build_image, overlay
     from popcorn.machine.assemble import kernel_files
@@ -140,7 +170,11 @@ def booting(plan: Plan, *, series: str, accel: Accel, files: Files) -> Iterator[
         kernel, boot_files = kernel_files(plan, series=series, secondary_initrd=secondary, more_files=files)
 
         def start_one(name: str, into: Path, qemu_options: Sequence[str]) -> Machine:
-            return start(plan, boot_files, name=name, accel=accel, tied=True, run_dir=into, qemu_options=qemu_options)
+            words = tuple(qemu_options)
+            if counts is not None:
+                counts[name] = InstructionFile.make(Path(place) / f"{name}.counts", plan.machine.nr_cpus)
+                words += counts[name].qemu_options
+            return start(plan, boot_files, name=name, accel=accel, tied=True, run_dir=into, qemu_options=words)
 
         yield start_one, describe(plan, kernel, accel, boot_files.kernels)
 

@@ -13,6 +13,7 @@ from popcorn.config.machine import Machine as MachineConfig
 from popcorn.experiment.protocols import Files, Kernel, Setting, State
 from popcorn.experiment.systems.booting import Member, Running, one_machine
 from popcorn.experiment.systems.wire import beside, client_name
+from popcorn.machine.instructions import InstructionFile
 from popcorn.machine.limits import expected_bytes
 from popcorn.machine.qemu import Accel
 from popcorn.plan import make_plan
@@ -75,7 +76,10 @@ class PopcornSystem:
         return _PRIMARY_S + _SECONDARY_S * len(self._plan(state).secondaries)
 
     @contextlib.contextmanager
-    def boot(self, state: State, accel: Accel, files: Files, into: Path) -> Iterator[Running]:
+    def boot(
+        self, state: State, accel: Accel, files: Files, into: Path, *, counting: bool = False
+    ) -> Iterator[Running]:
+        counts: dict[str, InstructionFile] = {}
         plan = self._plan(state)
         kernels = self.kernels(state)
         with (
@@ -88,12 +92,13 @@ class PopcornSystem:
                 files=files,
                 into=into,
                 qemu_options=options,
+                counts=counts if counting else None,
             ) as (machine, manifest),
             # The client is connected with the primary, which is the way to the others.
             start_client(machine, {kernel.id: kernel.address for kernel in kernels}) as client,
         ):
             members = {partition.id: Member(machine, partition.id) for partition in plan.partitions}
-            yield Running(kernels, members, manifest, _INTERFACE, client)
+            yield Running(kernels, members, manifest, _INTERFACE, client, counts)
 
     def _plan(self, state: State) -> Plan:
         return _planned(self.setting.machine, state)

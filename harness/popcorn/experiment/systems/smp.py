@@ -14,6 +14,7 @@ from pathlib import Path
 from popcorn.experiment.protocols import Files, Kernel, Setting, State
 from popcorn.experiment.systems.booting import Member, Running, one_machine
 from popcorn.experiment.systems.wire import SERVER, beside, client_name
+from popcorn.machine.instructions import InstructionFile
 from popcorn.machine.limits import expected_bytes
 from popcorn.machine.qemu import Accel
 from popcorn.plan import make_plan
@@ -50,7 +51,10 @@ class SmpLinux:
         return _BOOT_S + _CPU_S * int(state)
 
     @contextlib.contextmanager
-    def boot(self, state: State, accel: Accel, files: Files, into: Path) -> Iterator[Running]:
+    def boot(
+        self, state: State, accel: Accel, files: Files, into: Path, *, counting: bool = False
+    ) -> Iterator[Running]:
+        counts: dict[str, InstructionFile] = {}
         with (
             beside(self.setting, accel, files, into) as (options, start_client),
             one_machine(
@@ -61,10 +65,11 @@ class SmpLinux:
                 files=files,
                 into=into,
                 qemu_options=options,
+                counts=counts if counting else None,
             ) as (machine, manifest),
             start_client(machine, {0: SERVER}) as client,
         ):
-            yield Running(self.kernels(state), {0: Member(machine, 0)}, manifest, None, client)
+            yield Running(self.kernels(state), {0: Member(machine, 0)}, manifest, None, client, counts)
 
     @property
     def _all(self) -> int:

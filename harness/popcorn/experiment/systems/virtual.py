@@ -29,6 +29,7 @@ from popcorn.experiment.systems.wire import (
     guest_machine,
     wire,
 )
+from popcorn.machine.instructions import InstructionFile
 from popcorn.machine.limits import expected_bytes
 from popcorn.machine.machine import Machine
 from popcorn.machine.qemu import Accel
@@ -69,7 +70,10 @@ class VirtualMachines:
         return _GUEST_S * int(state) / min(int(state), len(os.sched_getaffinity(0)))
 
     @contextlib.contextmanager
-    def boot(self, state: State, accel: Accel, files: Files, into: Path) -> Iterator[Running]:
+    def boot(
+        self, state: State, accel: Accel, files: Files, into: Path, *, counting: bool = False
+    ) -> Iterator[Running]:
+        counts: dict[str, InstructionFile] = {}
         count = int(state)
         with contextlib.ExitStack() as stack:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="w", dir=runtime_dir())))
@@ -78,7 +82,13 @@ class VirtualMachines:
                 file.truncate(_WINDOW_BYTES)
             path = stack.enter_context(wire(into, machines=count))
             start_one, manifest = stack.enter_context(
-                booting(self._plan(), series=self.setting.series, accel=accel, files=files)
+                booting(
+                    self._plan(),
+                    series=self.setting.series,
+                    accel=accel,
+                    files=files,
+                    counts=counts if counting else None,
+                )
             )
             # Only the first is asked.
             link, start_client = stack.enter_context(
@@ -94,7 +104,8 @@ class VirtualMachines:
                 give_address(machine, kernel.address)
             members = {kernel.id: Member(machine, 0) for kernel, machine in zip(kernels, machines, strict=True)}
             client = stack.enter_context(start_client(machines[0], {kernels[0].id: SERVER}))
-            yield Running(kernels, members, manifest.model_copy(update={"guests": count}), INTERFACE, client)
+            manifest = manifest.model_copy(update={"guests": count})
+            yield Running(kernels, members, manifest, INTERFACE, client, counts)
 
     def _plan(self) -> Plan:
         return make_plan(guest_machine(self.setting.machine), "smp")

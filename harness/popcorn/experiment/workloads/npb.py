@@ -92,7 +92,7 @@ class Npb:
 
     @property
     def needs(self) -> Needs:
-        return Needs(together=self.threads, trees=(self.tree,) if self.tree else ())
+        return Needs(together=self.threads, marks=True, trees=(self.tree,) if self.tree else ())
 
     def from_tree(self, tree: Path, cores: Sequence[int]) -> Npb:
         """With the benchmark of a user's own tree; errors as for `find_suite`."""

@@ -72,7 +72,7 @@ class NpbMpi:
 
     @property
     def needs(self) -> Needs:
-        return Needs(programs=("mpi",), trees=self.trees)
+        return Needs(marks=True, programs=("mpi",), trees=self.trees)
 
     def from_tree(self, tree: Path, cores: Sequence[int]) -> NpbMpi:
         """With the benchmark of a user's own tree; errors as for `find_suite`."""

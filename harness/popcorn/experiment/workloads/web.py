@@ -54,7 +54,7 @@ class Web:
     unit = "ms"
     less_is_better = True
     parameter = None
-    needs = Needs(client=True, programs=("web",))
+    needs = Needs(client=True, marks=True, programs=("web",))
 
     @property
     def name(self) -> str:
@@ -87,7 +87,7 @@ class Web:
         launcher = Launcher.of(booted)
         before = launcher.look([kernel.id])
         done = client.run(web.ask_words(client.address(kernel), self.requests, self.concurrency), timeout_s)
-        after = launcher.look([kernel.id])
+        after = launcher.look([kernel.id], over=True)
         raw = done.stdout + done.stderr
         if done.status:
             said = done.stderr_text.strip() or "it said nothing"
