@@ -80,6 +80,7 @@ PACKAGES = (
     HostPackage("qemu-system-x86", "the emulated machine", _RUN, programs=("qemu-system-x86_64",)),
     HostPackage("vde2", "the switch between virtual machines", frozenset({"run vm", "test"}), programs=("vde_switch",)),
     HostPackage("spin", "checking the models of the protocols between kernels", _UNIT, programs=("spin",)),
+    HostPackage("chromium", "looking at reports in a browser", _UNIT, programs=("chromium",), required=False),
     HostPackage("ccache", "building faster a second time", _BUILD, programs=("ccache",), required=False),
     HostPackage("sparse", "checking the kernel patches", _VERIFY, programs=("sparse",), required=False),
 )
