@@ -26,14 +26,14 @@ FRAME = "@@ "
 
 INSTRUCTIONS = "count.instructions"
 METRICS = {
+    INSTRUCTIONS: "instructions",
     "count.interrupts": "interrupts",
     "count.ipis": "IPIs",
     "count.context_switches": "context switches",
     "count.page_faults": "page faults",
-    "count.messages": "messages sent",
+    "count.messages": "messages",
     "count.message_ipis": "message IPIs",
-    "count.switch_bytes": "bytes over the switch",
-    INSTRUCTIONS: "instructions",
+    "count.switch_bytes": "switch bytes",
 }
 # Rows of /proc/interrupts; messages between kernels come by the platform vector, PLT.
 _IPI_ROWS = frozenset({"RES", "CAL", "TLB", "PLT"})
