@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from experiment_fakes import Stage, staged
 
-from popcorn.errors import HostError
+from popcorn.errors import HostError, UserError
+from popcorn.experiment.description import find_description
 from popcorn.experiment.executor import LocalExecutor
+from popcorn.experiment.ready import Wanted, get_ready
 from popcorn.experiment.record import begin_record, read_record
 from popcorn.experiment.runner import take_trials
 from popcorn.gate.measured import Point, read_measured
@@ -118,6 +120,11 @@ def test_a_resumed_run_counts_what_was_not_counted(tmp_path: Path, monkeypatch: 
     record, _, wanted = read_record(tmp_path)
     assert wanted.instructions
     assert "--instructions" in record.command
+
+
+def test_what_cannot_be_counted_is_told_before_anything_is_booted() -> None:
+    with pytest.raises(UserError, match="messages: no instructions can be counted"):
+        get_ready(find_description("messages"), Wanted(instructions=True))
 
 
 def test_without_being_asked_nothing_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

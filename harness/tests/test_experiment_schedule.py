@@ -174,5 +174,12 @@ def test_a_forecast_learns_from_what_was_seen(monkeypatch: pytest.MonkeyPatch) -
     assert forecast.of_trial_s(replace(job, counting=True), first) > 20 * guessed
 
 
+def test_the_quick_look_takes_less_than_five_minutes_on_a_host_that_has_other_work_too() -> None:
+    ready = get_ready(find_description("quick"), Wanted())
+    forecast = Forecast(ready.systems, ready.workloads)
+    # Measured: 1.27 times the forecast beside three other emulators on two cores.
+    assert 1.5 * forecast.of_all_s(ready.jobs) < 300
+
+
 def test_times_are_told_as_people_do() -> None:
     assert [as_time(value) for value in (5.4, 65, 3600, 12345)] == ["5 s", "1 min 05 s", "1 h 00 min", "3 h 25 min"]

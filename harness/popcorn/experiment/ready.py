@@ -129,6 +129,11 @@ def get_ready(source: Source, wanted: Wanted, machine: Machine | None = None) ->
         )
     _require_memory(pairs)
     counted = [pair for pair in pairs if experiment.instructions and pair[1].needs.marks]
+    if experiment.instructions and not counted:
+        raise UserError(
+            f"{source.name}: no instructions can be counted: none of its workloads marks where it begins and ends",
+            hint="leave --instructions out" if wanted.instructions else "leave it out of the description",
+        )
     jobs = schedule(pairs, experiment.iterations, experiment.boots, wanted.seed, counted)
     return Ready(source, experiment, wanted, setting, systems, workloads, jobs, left_out)
 
