@@ -125,3 +125,15 @@ def test_results_can_be_asked_in_sql_and_not_changed(tmp_path: Path, monkeypatch
     with pytest.raises(UserError, match="no such table") as raised:
         query(run_dir, "SELECT * FROM trial")
     assert "trials" in raised.value.hint
+
+
+def test_large_values_are_written_out_beside_an_axis() -> None:
+    from popcorn.experiment.estimate import estimate
+    from popcorn.report.lines import Line, draw
+
+    drawing = draw([Line("x", {1: estimate([9.0]), 2: estimate([4000.0])})], "cores", "MB/s")
+    (axes,) = drawing.figure.axes
+    drawing.figure.canvas.draw()
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert "4096" in labels
+    assert not [label for label in labels if "e" in label]

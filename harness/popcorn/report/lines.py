@@ -98,4 +98,4 @@ def _logarithmic(axes: Any, every_x: Sequence[int], values: Sequence[float]) -> 
     # Whole powers of two around everything, so that the axis has two marks at least.
     low, high = math.floor(math.log2(min(values))), math.ceil(math.log2(max(values)))
     axes.set_ylim(2.0**low, 2.0 ** max(high, low + 1))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}" if value < 1000 else f"{value:.0f}"))

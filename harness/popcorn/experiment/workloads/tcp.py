@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from popcorn.config.sizes import MIB
 from popcorn.errors import GuestError
+from popcorn.experiment import counters
+from popcorn.experiment.launch import Launcher
 from popcorn.experiment.protocols import Booted, Needs, Outcome, Share, Workload, failure
 from popcorn.guest.finished import Finished
 from popcorn.run import iperf
@@ -63,23 +65,28 @@ class Tcp:
     def measure(self, booted: Booted, shares: Sequence[Share], timeout_s: float) -> Outcome:
         client, server = shares[0].kernel, shares[-1].kernel
         address = _LOOPBACK if client.id == server.id else server.address
+        kernels = list(dict.fromkeys((client.id, server.id)))
+        launcher = Launcher.of(booted)
         said: list[Finished] = []
 
         def run(argv: Sequence[str], limit_s: float) -> Finished:
             said.append(_run(booted, client.id, argv, min(limit_s, timeout_s)))
             return said[-1]
 
+        before = launcher.look(kernels)
         try:
             bits = iperf.throughput(run, address, self.seconds, f"kernel {client.id}")
         except GuestError as error:
             if not said:
                 raise
             return Outcome(failure(said[-1].status), (), _raw(said), str(error))
-        return Outcome(
-            "ok",
-            (Measurement(self.metric, bits / 1e9, self.unit), Measurement("wall", float(self.seconds), "s")),
-            _raw(said),
+        looks = zip(before, launcher.look(kernels, over=True), strict=True)
+        found = (
+            Measurement(self.metric, bits / 1e9, self.unit),
+            Measurement("wall", float(self.seconds), "s"),
+            *counters.differences(looks),
         )
+        return Outcome("ok", found, _raw(said))
 
 
 def _raw(said: Sequence[Finished]) -> bytes:
