@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,7 @@ from popcorn.experiment.record import begin_record
 from popcorn.experiment.runner import take_trials
 from popcorn.experiment.schedule import BootJob, Trial
 from popcorn.experiment.worker import Order, Recorded, carry_out, pack
+from popcorn.run.manifest import code_commit
 from popcorn.run.results import read_trials
 
 POINTS = 2 * 2 * 3
@@ -54,9 +56,24 @@ def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> Path:
     return run_dir
 
 
+class Complaints(logging.Handler):
+    """What Dask writes to the terminal of who serves."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.told: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.told.append(record.getMessage())
+
+
 def test_each_trial_is_taken_by_some_worker_and_recorded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    complaints = Complaints()
     with _cluster(2, tmp_path) as address:
+        logging.getLogger("distributed.core").addHandler(complaints)
         run_dir = _run(tmp_path, monkeypatch, address)
+        logging.getLogger("distributed.core").removeHandler(complaints)
+    assert complaints.told == []
     rows = [row for row, _ in read_trials(run_dir) if row.kind == "measured"]
     assert len({(row.system, row.cores, row.iteration) for row in rows}) == len(rows) == POINTS
     assert len(list(tmp_path.glob("calls-*"))) == 2, "one of the workers had nothing to do"
@@ -123,3 +140,11 @@ def test_a_scheduler_without_workers_is_told(tmp_path: Path) -> None:
         pytest.raises(UserError, match="has no workers"),
     ):
         dispatch.connect(cluster.scheduler_address)
+
+
+def test_the_commit_is_that_of_the_code_that_runs_whatever_is_committed_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun_with = code_commit()
+    monkeypatch.setattr("popcorn.run.manifest.run", lambda words: pytest.fail(f"asked again: {words}"))
+    assert code_commit() == begun_with

@@ -28,6 +28,7 @@ def worker(address: str, serve: bool) -> None:
 
     from popcorn import hostpackages
     from popcorn.errors import UserError
+    from popcorn.run.manifest import code_commit
 
     where = urlparse(address)
     try:
@@ -43,6 +44,9 @@ def worker(address: str, serve: bool) -> None:
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
     click.echo(f"popcorn: working for {address} as soon as it answers; Ctrl-C ends it", err=True)
+
+    # As it is now, and not when the first job comes.
+    code_commit()
 
     async def work() -> None:
         async with contextlib.AsyncExitStack() as stack:

@@ -9,6 +9,7 @@ which takes all its trials anew: those that were told before are not told again.
 from __future__ import annotations
 
 import pickle
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 _CONNECT_S = 10.0
-_LOOK_S = 1.0
+_LOOK_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -70,18 +71,18 @@ class DaskExecutor:
         while True:
             # Looked at before the queue: what a task said is there before it has ended.
             ended = all(future.done() for future in futures)
-            try:
-                content = inbox.get(timeout=0 if ended and not inbox.qsize() else _LOOK_S)
-            except TimeoutError:
-                for future in futures:
-                    if future.status == "error":
-                        raise _error(future) from None
-                if ended:
-                    return
+            # Waiting for it by `get` has the scheduler print a traceback each time that nothing came.
+            if inbox.qsize():
+                attempt, event = pickle.loads(inbox.get())
+                if (known := sorter.sort(attempt, event)) is not None:
+                    yield known
                 continue
-            attempt, event = pickle.loads(content)
-            if (known := sorter.sort(attempt, event)) is not None:
-                yield known
+            for future in futures:
+                if future.status == "error":
+                    raise _error(future)
+            if ended:
+                return
+            time.sleep(_LOOK_S)
 
 
 @dataclass

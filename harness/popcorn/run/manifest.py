@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -137,8 +138,12 @@ def _kernel(kernel: KernelArtifact) -> Kernel:
     )
 
 
+@functools.cache
 def code_commit() -> str:
-    """The checkout's commit, with ``-dirty`` when files differ from it; empty for an installed Popcorn."""
+    """The checkout's commit, with ``-dirty`` when files differ from it; empty for an installed Popcorn.
+
+    It is looked up once, for what runs is the code of that time: who commits during a long run does not change it.
+    """
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return ""
