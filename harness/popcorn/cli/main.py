@@ -110,7 +110,7 @@ def popcorn(debug: bool) -> None:
     """
 
 
-class _EndedError(KeyboardInterrupt):
+class EndedError(KeyboardInterrupt):
     """A signal that asks to end: what is open is closed as for Ctrl-C."""
 
     def __init__(self, number: int) -> None:
@@ -123,7 +123,7 @@ def _ending_orderly() -> Iterator[None]:
     """SIGTERM and SIGHUP close what is open, as Ctrl-C does, unless somebody wants them otherwise (nohup does)."""
 
     def end(number: int, _frame: FrameType | None) -> None:
-        raise _EndedError(number)
+        raise EndedError(number)
 
     numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(cause: BaseException | None) -> int:
-    number = cause.number if isinstance(cause, _EndedError) else signal.SIGINT
+    number = cause.number if isinstance(cause, EndedError) else signal.SIGINT
     print(
         "popcorn: interrupted" if number == signal.SIGINT else f"popcorn: {signal.strsignal(number)}", file=sys.stderr
     )

@@ -21,12 +21,14 @@ def worker(address: str, serve: bool) -> None:
     import logging
     import os
     import platform
+    import signal
     import tempfile
     from urllib.parse import urlparse
 
     from distributed import Scheduler, Worker
 
     from popcorn import hostpackages
+    from popcorn.cli.main import EndedError
     from popcorn.errors import UserError
     from popcorn.run.manifest import code_commit
 
@@ -48,7 +50,20 @@ def worker(address: str, serve: bool) -> None:
     # As it is now, and not when the first job comes.
     code_commit()
 
+    ended: list[int] = []
+
     async def work() -> None:
+        # An exception out of a signal's handler would hit whatever Dask does at that moment.
+        task = asyncio.current_task()
+        assert task is not None
+
+        def end(number: int) -> None:
+            ended.append(number)
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                asyncio.get_running_loop().add_signal_handler(number, end, number)
         async with contextlib.AsyncExitStack() as stack:
             if serve:
                 await stack.enter_async_context(Scheduler(host=host, port=port, protocol=where.scheme, dashboard=False))
@@ -62,5 +77,7 @@ def worker(address: str, serve: bool) -> None:
 
     try:
         asyncio.run(work())
+    except asyncio.CancelledError:
+        raise EndedError(ended[0]) from None
     except OSError as error:
         raise UserError(f"cannot serve at {address}: {error}", hint="name a free port of this host") from error
