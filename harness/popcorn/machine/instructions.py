@@ -2,7 +2,8 @@
 """Counting the instructions of an emulated machine's CPUs, by a plugin of QEMU: `tools/instruction-counter`.
 
 The counters lie in a file that QEMU and we map. A guest marks a moment by ``popcorn-mark``, and all counters at that
-moment are kept. With the plugin QEMU is some times slower: no time that is measured beside it means anything.
+moment are kept. With the plugin QEMU takes two to three times as long: no time that is measured beside it means
+anything.
 """
 
 from __future__ import annotations
