@@ -33,7 +33,7 @@ _CC = ["ccache", "gcc"] if shutil.which("ccache") else ["gcc"]
 _REPORT = "report"
 
 # How large; what takes part. All other macros of a model are controls.
-SIZES = {"SLOTS", "WRITERS", "MESSAGES", "DEATHS"}
+SIZES = {"SLOTS", "WRITERS", "MESSAGES", "DEATHS", "TRIES"}
 PARTS = {"POLLER", "BULK"}
 
 RUNS = [
@@ -42,9 +42,10 @@ RUNS = [
     ("msg.pml", ("BULK",)),
     ("msg.pml", ("POLLER", "WRITERS=1")),
     ("maps.pml", ()),
+    ("owned.pml", ()),
 ]
 # -E: its processes end wherever they are stopped, and it asserts itself what has to be done then.
-_OPTIONS = {"launch.pml": ("-E",)}
+_OPTIONS = {"launch.pml": ("-E",), "owned.pml": ("-E",)}
 # Where what one kernel may do is written once and others do a part of it.
 RUNS_IN_PART = [("launch.pml", ())]
 # Without deaths, for the sake of time.
@@ -61,6 +62,7 @@ CONTROLS = [
     *(("msg.pml", ("BULK", control)) for control in ("NO_SWEEP", "SWEEP_ALL")),
     *(("launch.pml", (control,)) for control in ("NO_SETTLE", "NO_STOPPING", "ONE_PASS", "EAGER")),
     *(("maps.pml", (control,)) for control in ("NO_BEGIN_MB", "NO_SECOND_LOOK", "NO_SYNC", "NO_WAIT", "RANGE_FIRST")),
+    *(("owned.pml", (control,)) for control in ("NO_ODD", "NO_AGAIN", "EVEN", "TORN")),
 ]
 
 

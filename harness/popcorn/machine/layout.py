@@ -88,6 +88,8 @@ class Slot:
     log_head: int
     release: str
     reason: str
+    range_seq: int = 0
+    """Of one moment is ``ranges`` if this is even and the same when it is read again."""
 
     @property
     def ended(self) -> bool:
@@ -307,6 +309,7 @@ class Region:
             log_head=raw.log_head,
             release=self._text(raw.release),
             reason=self._text(raw.reason),
+            range_seq=raw.range_seq,
         )
 
     def _text(self, field: Any) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from popcorn.errors import GuestError
@@ -14,12 +15,37 @@ from popcorn.plan.windows import subtract
 if TYPE_CHECKING:
     from popcorn.machine.machine import Machine
 
-_LIVE = ("started", "early", "running")
+# Who is being stopped, or has a state that makes no sense, may use what it has; so kernels see it, too.
+_NOT_LIVE = ("none", "loaded", "parked", "dead")
+# It takes no time, unless the host does not run its CPU.
+_TOLD_S = 2.0
+_LOOK_S = 0.005
 
 
 def live_kernels(region: Region) -> dict[int, Owned]:
-    """The CPUs and the memory of each kernel that lives, by id."""
-    return {slot.id: _owned(slot) for slot in region.slots() if slot.state in _LIVE}
+    """The CPUs and the memory of each kernel that lives, by id.
+
+    Raises:
+        GuestError: one does not come to an end with telling its memory.
+    """
+    return {slot.id: _owned(_told(region, slot)) for slot in region.slots() if slot.state not in _NOT_LIVE}
+
+
+def _told(region: Region, slot: Slot) -> Slot:
+    """The slot when nobody was writing what memory it has."""
+    deadline = time.monotonic() + _TOLD_S
+    while True:
+        again = region.slot(slot.id)
+        if slot.range_seq % 2 == 0 and slot.range_seq == again.range_seq:
+            return slot
+        if time.monotonic() > deadline:
+            raise GuestError(
+                f"kernel {slot.id} does not tell what memory it has: it stands still in the middle of that, or its "
+                "slot was overwritten",
+                hint=f"`popcorn diagnose` tells how it is, `popcorn kill {slot.id}` ends it",
+            )
+        slot = again
+        time.sleep(_LOOK_S)
 
 
 def _owned(slot: Slot) -> Owned:
