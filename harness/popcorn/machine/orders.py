@@ -8,14 +8,11 @@ from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from popcorn import cpulist
-from popcorn.config.sizes import GIB
 from popcorn.image.initrd import Startable
 from popcorn.plan.address import address_of
 from popcorn.plan.model import Partition, Plan, Window
+from popcorn.plan.pieces import coming
 from popcorn.plan.windows import subtract
-
-_PIECE = GIB
-
 
 ORDERS = "/etc/popcorn/kernels"
 """In the primary: ID.conf for each other kernel."""
@@ -66,18 +63,14 @@ def memory_file(plan: Plan) -> dict[str, tuple[bytes, int]]:
     """What the primary does when it has booted to own what it did not boot with."""
     if plan.hotplug is None:
         return {}
-    orders = own_orders("add", subtract(plan.primary.memory, plan.hotplug.memory))
+    boots_with = plan.hotplug.memory
+    orders = own_orders("add", coming(boots_with, subtract(plan.primary.memory, boots_with)).pieces)
     return {_MEMORY: ("".join(f"{order}\n" for order in orders).encode(), 0o644)}
 
 
 def own_orders(verb: Literal["add", "remove"], windows: Iterable[Window]) -> list[str]:
-    """Lines for popcorn-own in a kernel, by which memory comes to it or leaves it, in pieces of which each moves as a
-    whole or not at all."""
-    return [
-        f"memory {verb} {start:#x}+{min(_PIECE, window.end - start):#x}"
-        for window in windows
-        for start in range(window.start, window.end, _PIECE)
-    ]
+    """Lines for popcorn-own in a kernel, by which windows come to it or leave it, each as a whole or not at all."""
+    return [f"memory {verb} {window.start:#x}+{window.size:#x}" for window in windows]
 
 
 def hosts_file(plan: Plan) -> dict[str, tuple[bytes, int]]:

@@ -25,7 +25,7 @@ class Owned:
 
 @dataclass(frozen=True)
 class Moves:
-    """In this order: what the primary takes is free when kernels have ended, what it gives is for those that start."""
+    """What the primary takes is free when kernels have ended; what it gives is for those that start."""
 
     untouched: tuple[int, ...] = ()
     stop: tuple[int, ...] = ()
@@ -96,15 +96,21 @@ def moves(live: Mapping[int, Owned], target: Plan, *, again: Iterable[int] = ())
 def left_behind(live: Mapping[int, Owned], plan: Plan, ids: Iterable[int]) -> Moves:
     """What the primary can take when some kernels have ended: all that they had and nobody has.
 
+    Memory of others that ended before, whose CPUs it took then, comes as well: it had to be left then.
+
     Args:
         live: as for `moves`.
         plan: one with a primary that gives and takes.
-        ids: of the kernels that have ended; any that lives is left out.
+        ids: of the kernels that have ended; any that lives, or that another plan knows, is left out.
     """
-    ended = [plan.partition(id) for id in ids if id not in live]
+    ended = [one for one in plan.secondaries if one.id in set(ids) - live.keys()]
+    before = [
+        one for one in plan.secondaries if one.id not in live and set(one.cpus) <= set(live[plan.primary.id].cpus)
+    ]
     used = {cpu for owned in live.values() for cpu in owned.cpus}
     free = {cpu for one in ended for cpu in one.cpus} - used
-    memory = subtract(_memory_of(ended), [window for owned in live.values() for window in owned.memory])
+    theirs = _memory_of({one.id: one for one in (*ended, *before)}.values())
+    memory = subtract(theirs, [window for owned in live.values() for window in owned.memory])
     possible = plan.hotplug.cpus if plan.hotplug is not None else ()
     return Moves(take_memory=by_address(memory), take_cpus=tuple(sorted(free & set(possible))))
 

@@ -37,6 +37,12 @@ def subtract(windows: Iterable[Window], taken: Iterable[Window]) -> list[Window]
     return left
 
 
+def overlapping(these: Iterable[Window], those: Iterable[Window]) -> bool:
+    """Whether some byte is in both."""
+    others = list(those)
+    return any(one.start < other.end and other.start < one.end for one in these for other in others)
+
+
 def free_blocks(machine: Machine, taken: Sequence[Window], block: int) -> list[Window]:
     """The RAM that is not taken, as far as it is whole blocks of so many bytes."""
     ram = [Window(start=piece.start, size=piece.size, node=piece.node) for piece in machine.ram]
