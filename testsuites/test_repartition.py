@@ -7,18 +7,26 @@ import random
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from subprocess import PIPE
 
 import pytest
 from command import popcorn, started
 
 from popcorn import cpulist
 from popcorn.config.sizes import MIB
+from popcorn.errors import GuestError
+from popcorn.guest import owning
+from popcorn.guest.repartition import repartition
 from popcorn.guest.ssh import TimedOutError
+from popcorn.image.programs import suite_program
+from popcorn.machine.changing import changing
 from popcorn.machine.machine import Machine
 from popcorn.machine.owned import live_kernels
 from popcorn.machine.status import KernelStatus
 from popcorn.plan import Plan
+from popcorn.plan.change import next_plan
 from popcorn.plan.windows import subtract
 
 pytestmark = pytest.mark.machine("small", policy="hotplug", scratch=True)
@@ -115,13 +123,52 @@ def test_a_kernel_that_ends_leaves_what_it_had_to_the_primary(machine: Machine, 
         return set(given.cpus) <= set(has.cpus), not subtract(given.memory, has.memory)
 
     assert primary_has() == (False, False)
-    assert popcorn("stop", "--name", machine.name, "4").returncode == 0
+    with started("stop", "--name", machine.name, "4", stderr=PIPE) as stop:
+        # Somebody else is at it.
+        with changing(machine, "repartition"):
+            assert stop.stderr is not None
+            assert any("waiting for `popcorn repartition`" in line for line in stop.stderr)
+            assert _kernel(machine, 4).state == "running"
+        assert stop.wait(120) == 0
     assert primary_has() == (True, True)
     online, total = machine.exec(0, ["sh", "-c", "nproc; grep MemTotal /proc/meminfo"]).stdout_text.splitlines()
     assert int(online) == len(plan.primary.cpus) + 1
     assert int(total.split()[1]) << 10 > plan.primary.memory_bytes
     assert popcorn("start", "--name", machine.name, "4").returncode == 0
     assert primary_has() == (False, False)
+    _assert_owned_as_planned(machine, everywhere)
+
+
+@contextmanager
+def _pinned(machine: Machine) -> Iterator[None]:
+    """Movable pages of the primary that do not go elsewhere."""
+    machine.primary.put(suite_program("pin").read_bytes(), "/tmp/pin", 0o755)
+    work = "trap '' HUP; /tmp/pin </dev/null >/tmp/pinned 2>&1 & echo $!; until [ -s /tmp/pinned ]; do sleep 0.05; done"
+    pid = machine.exec(0, ["sh", "-c", work]).stdout_text.strip()
+    try:
+        assert machine.exec(0, ["cat", "/tmp/pinned"]).stdout_text == "pinned\n"
+        yield
+    finally:
+        machine.exec(0, ["kill", pid])
+
+
+def test_memory_that_cannot_leave_is_named_and_all_is_as_before(
+    machine: Machine, everywhere: Everywhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = _cut(machine, _MORE)
+    before = live_kernels(machine.region())
+    lives = {kernel.id: kernel.generation for kernel in machine.ps()}
+    monkeypatch.setattr(owning, "_PAGES_S", 2)
+    with (
+        _pinned(machine),
+        pytest.raises(GuestError, match=r"kernel 0 could not .*remove .* 2 s; 0x[0-9a-f]+\+0x8000000 stays") as told,
+    ):
+        repartition(machine, next_plan(plan, "per-core"))
+    assert "again what it had" in (told.value.hint or "")
+    machine.refresh()
+    assert machine.plan == plan
+    assert live_kernels(machine.region()) == before
+    assert {kernel.id: kernel.generation for kernel in machine.ps()} == lives
     _assert_owned_as_planned(machine, everywhere)
 
 

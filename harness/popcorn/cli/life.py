@@ -116,11 +116,7 @@ def restart(name: str, kernels: str, by: int | None, force: bool, no_wait: bool,
         wanted = _secondaries(machine, kernels)
         # Before anything is ended: what cannot be started again goes on.
         changed = _changed(machine, **change)
-        if force:
-            life.kill(machine, wanted, by=by, give_back=False)
-        else:
-            life.stop(machine, wanted, give_back=False)
-        life.start(machine, wanted, by=by, change=changed, wait=not no_wait)
+        life.restart(machine, wanted, force=force, by=by, change=changed, wait=not no_wait)
         _tell(machine, wanted, as_json)
 
 

@@ -18,6 +18,7 @@ from popcorn.guest.ssh import Ssh
 from popcorn.image.initrd import Files, with_overlay
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels
 from popcorn.machine.booted import note_started
+from popcorn.machine.changing import changing
 from popcorn.machine.layout import Slot
 from popcorn.machine.machine import Machine
 from popcorn.machine.orders import format_conf, parse_conf
@@ -67,6 +68,14 @@ def start(
         GuestError: it was refused, or did not come up.
         MachineLostError: the machine is gone.
     """
+    with changing(machine, f"start {cpulist.format(ids)}"):
+        launch(machine, ids, by=by, change=change)
+    if wait:
+        await_kernels(machine, ids, stall_s=stall_s, launched=True)
+
+
+def launch(machine: Machine, ids: Sequence[int], *, by: int | None = None, change: Change | None = None) -> None:
+    """The same for who is `changing` the machine, without any waiting."""
     loader = machine.plan.primary.id if by is None else by
     _require_running(machine, loader)
     for id in ids:
@@ -80,15 +89,12 @@ def start(
     note_started(machine.run_dir, ids, change.vmlinux if change is not None else None)
     with progress.step(f"starting {_named(ids)}"):
         _launch(machine, loader, ids, change or Change())
-    if wait:
-        await_kernels(machine, ids, stall_s=stall_s, launched=True)
 
 
-def stop(machine: Machine, ids: Iterable[int], *, give_back: bool = True) -> None:
+def stop(machine: Machine, ids: Iterable[int]) -> None:
     """Have kernels end in good order: their processes first; those that ended already are left alone.
 
-    Args:
-        give_back: whether a primary that was booted by the policy hotplug takes what they had.
+    A primary that was booted by the policy hotplug takes what they had.
 
     Raises:
         UserError: there is no such kernel, or it is the primary.
@@ -96,22 +102,29 @@ def stop(machine: Machine, ids: Iterable[int], *, give_back: bool = True) -> Non
         MachineLostError: the machine is gone.
     """
     ids = list(ids)
+    with changing(machine, f"stop {cpulist.format(ids)}"):
+        end(machine, ids)
+        take_back(machine, ids)
+
+
+def end(machine: Machine, ids: Iterable[int]) -> None:
+    """The same for who is `changing` the machine; what they had is nobody's then."""
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
     with progress.step(f"stopping {_named(wanted)}"):
         for _ in run_in_several(machine, ["/bin/busybox", "poweroff"], wanted, timeout_s=_PATIENCE_BEATS):
             # The connection may end before the command's answer comes: whether it has ended is what counts.
             pass
         _await_ended(machine, wanted)
-    if give_back:
-        take_back(machine, ids)
 
 
-def kill(machine: Machine, ids: Iterable[int], *, by: int | None = None, give_back: bool = True) -> None:
+def kill(machine: Machine, ids: Iterable[int], *, by: int | None = None) -> None:
     """Take the CPUs of kernels back, whatever they do; those that ended already are left alone.
+
+    Nobody is waited for: others may be changing the machine because one of them hangs. Only before a primary takes
+    what they had.
 
     Args:
         by: the kernel that does it; the primary if not given.
-        give_back: as for `stop`.
 
     Raises:
         UserError: there is no such kernel, or it is the primary.
@@ -119,6 +132,12 @@ def kill(machine: Machine, ids: Iterable[int], *, by: int | None = None, give_ba
         MachineLostError: the machine is gone.
     """
     ids = list(ids)
+    _kill(machine, ids, by)
+    with changing(machine, f"kill {cpulist.format(ids)}"):
+        take_back(machine, ids)
+
+
+def _kill(machine: Machine, ids: Sequence[int], by: int | None) -> None:
     loader = machine.plan.primary.id if by is None else by
     _require_running(machine, loader)
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
@@ -128,8 +147,26 @@ def kill(machine: Machine, ids: Iterable[int], *, by: int | None = None, give_ba
         # It may have ended by itself meanwhile.
         if done.status and not machine.region().slot(id).ended:
             raise GuestError(f"kernel {id} could not be stopped: {done.stderr_text.strip()}")
-    if give_back:
-        take_back(machine, ids)
+
+
+def restart(
+    machine: Machine,
+    ids: Sequence[int],
+    *,
+    force: bool = False,
+    by: int | None = None,
+    change: Change | None = None,
+    wait: bool = True,
+) -> None:
+    """End kernels and start them again; arguments and errors as for `start`, `stop` and, with force, `kill`."""
+    if force:
+        _kill(machine, ids, by)
+    with changing(machine, f"restart {cpulist.format(ids)}"):
+        if not force:
+            end(machine, ids)
+        launch(machine, ids, by=by, change=change)
+    if wait:
+        await_kernels(machine, ids, launched=True)
 
 
 def _named(ids: Sequence[int]) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A machine that is up is cut anew, and only what changes moves (paper, figure 5.b).
 
-In each step kernels end, or the primary takes what nobody has, or lets go of what nobody has then, or kernels start on
-what nobody has. So whatever ends this between two steps leaves a machine on which it can go on.
+In each step the primary lets go of what nobody has then, or kernels end, or the primary takes what nobody has, or
+kernels start on what nobody has. So whatever ends this between two steps leaves a machine on which it can go on.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from filelock import FileLock, Timeout
-
 from popcorn.errors import GuestError, MachineLostError, PopcornError, UserError
 from popcorn.guest import life
-from popcorn.guest.owning import carry_out, require_spare_memory, settled
+from popcorn.guest.owning import give, gives_first, settled, take
 from popcorn.image.initrd import overlay
-from popcorn.machine.arrival import DEFAULT_STALL_S
+from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels
 from popcorn.machine.booted import note_planned
+from popcorn.machine.changing import changing
 from popcorn.machine.machine import Machine
 from popcorn.machine.orders import LAUNCH, ORDERS, USUAL, new_launch_files
 from popcorn.machine.owned import live_kernels
@@ -25,7 +24,6 @@ from popcorn.plan.change import require_reachable
 from popcorn.plan.model import Plan
 from popcorn.plan.moves import Moves, moves
 
-_LOCK = "repartition.lock"
 # From an archive beside them, so that no orders are ever half there.
 _PLACE = f"""
 set -e
@@ -66,7 +64,7 @@ def survey(machine: Machine, target: Plan) -> Moves:
     again = [one.id for one in current.secondaries if planned.get(one.id, one.cmdline) != one.cmdline]
     todo = moves(live, target, again=again)
     _require_stoppable(machine, todo)
-    require_spare_memory(machine, todo)
+    _gives_first(machine, todo)
     return todo
 
 
@@ -97,41 +95,42 @@ def repartition(machine: Machine, target: Plan, *, wait: bool = True, stall_s: f
         stall_s: give up when nothing of them moved for so long.
 
     Raises:
-        UserError: something cannot be moved, and nothing was; or somebody else is moving things.
+        UserError: something cannot be moved, and nothing was; or somebody else does not come to an end with that.
         GuestError: a kernel did not do its part; the hint tells what is left, and the same call goes on there.
         MachineLostError: the machine is gone.
     """
-    with _alone(machine):
+    with changing(machine, f"repartition --policy '{target.policy}'"):
         todo = survey(machine, target)
-        try:
-            _move(machine, target, todo, wait, stall_s)
-        except MachineLostError:
-            raise
-        except PopcornError as error:
-            error.hint = "; ".join(filter(None, [error.hint, _left(machine, target)]))
-            raise
+        with _telling_what_is_left(machine, target):
+            _move(machine, target, todo)
+    if todo.start and wait:
+        with _telling_what_is_left(machine, target):
+            await_kernels(machine, todo.start, stall_s=stall_s, launched=True)
     return todo
 
 
 @contextmanager
-def _alone(machine: Machine) -> Iterator[None]:
-    lock = FileLock(machine.record.directory / _LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"the machine {machine.name!r} is being cut anew by another command", hint="wait until that has ended"
-        ) from None
+def _telling_what_is_left(machine: Machine, target: Plan) -> Iterator[None]:
     try:
         yield
-    finally:
-        lock.release()
+    except MachineLostError:
+        raise
+    except PopcornError as error:
+        error.hint = "; ".join(filter(None, [error.hint, _left(machine, target)]))
+        raise
 
 
-def _move(machine: Machine, target: Plan, todo: Moves, wait: bool, stall_s: float) -> None:
+def _move(machine: Machine, target: Plan, todo: Moves) -> None:
+    # What can fail, without harm, before what cannot be undone.
+    first = _gives_first(machine, todo)
+    if first:
+        give(machine, todo)
     if todo.stop:
-        life.stop(machine, todo.stop, give_back=False)
-    carry_out(machine, todo)
+        life.end(machine, todo.stop)
+    if left := take(machine, todo):
+        raise GuestError(f"the memory {', '.join(map(str, left))} does not go with what the primary has by now")
+    if not first:
+        give(machine, todo)
     # What has no place in the new plan has ended, and what is free is as it says.
     note_planned(machine.run_dir, [partition.id for partition in target.partitions])
     usual = machine.primary.get(USUAL)
@@ -141,7 +140,11 @@ def _move(machine: Machine, target: Plan, todo: Moves, wait: bool, stall_s: floa
         raise GuestError(f"the primary does not take its new orders: {placed.stderr_text.strip()}")
     machine.replan(target)
     if todo.start:
-        life.start(machine, todo.start, wait=wait, stall_s=stall_s)
+        life.launch(machine, todo.start)
+
+
+def _gives_first(machine: Machine, todo: Moves) -> bool:
+    return machine.plan.hotplug is not None and gives_first(machine, live_kernels(machine.region()), todo)
 
 
 def _left(machine: Machine, target: Plan) -> str:
