@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -19,6 +20,12 @@ settings.register_profile("slow", deadline=None, derandomize=False, max_examples
 settings.load_profile("slow" if os.environ.get("POPCORN_SLOW") else "popcorn")
 
 pytest_plugins = ["pytester"]
+
+# nohup, and a script that starts tests in its background, have them ignore signals, which whatever they start would
+# do as well. What is handled is not inherited.
+for _number in (signal.SIGHUP, signal.SIGINT):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
