@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import random
 import shutil
 from collections.abc import Sequence
@@ -118,6 +119,38 @@ def test_times_of_two_hosts_or_accelerators_and_emulated_ones_are_not_judged() -
     allowed = load_thresholds().model_copy(update={"emulated_times": True})
     (found,) = compare(emulated, _run(worse, accel="tcg"), allowed).findings
     assert found.verdict is Verdict.WORSE
+
+
+@pytest.mark.parametrize(
+    ("base", "new", "point"),
+    [
+        ([0.0] * 6, [1.0] * 6, _TIME),
+        ([0.0] * 6, [0.0] * 6, _TIME),
+        ([-1.0, 1.0] * 3, [1.0] * 6, _TIME),
+        ([1.0] * 6, [math.inf] * 6, _TIME),
+        ([1.0] * 6, [math.nan] * 6, _TIME),
+        ([1.0] * 6, [1e308] * 6, _TIME),
+        ([5000], [math.nan], _COUNT),
+        ([math.nan], [5000], _COUNT),
+        ([math.inf], [5000], _COUNT),
+    ],
+)
+def test_what_has_no_ratio_is_neither_worse_nor_fine(base: list[float], new: list[float], point: Point) -> None:
+    (found,) = compare(_run({point: base}), _run({point: new}), load_thresholds()).findings
+    assert (found.verdict, bool(found.why)) == (Verdict.CANNOT_SAY, True)
+    assert all(value is None or math.isfinite(value) for value in (found.base, found.new, found.ratio))
+
+
+def test_a_count_below_zero_is_not_worse_than_itself() -> None:
+    assert _verdict([-10_000], [-10_000], _COUNT) is Verdict.SAME
+    assert _verdict([-10_000], [-8_000], _COUNT) is Verdict.WORSE
+
+
+def test_two_units_do_not_compare() -> None:
+    base, new = _run({_TIME: _samples(1.0, 10, 1)}), _run({_TIME: _samples(1000.0, 10, 2)})
+    new.points[_TIME].unit = "ms"
+    (found,) = compare(base, new, load_thresholds()).findings
+    assert (found.verdict, found.why) == (Verdict.CANNOT_SAY, "the units differ: s before, ms now")
 
 
 def test_what_fails_now_and_did_not_is_a_regression_and_what_nobody_tried_is_not() -> None:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -111,7 +113,7 @@ def _finding(
     before, after = base.points[point], new.points.get(point)
     if not before.values:
         return Finding(point, before.unit, Verdict.TOLD, None, None, why="the baseline has no value")
-    found = Finding(point, before.unit, Verdict.TOLD, statistics.fmean(before.values), None, rule=rule)
+    found = Finding(point, before.unit, Verdict.TOLD, _mean(before.values), None, rule=rule)
     if after is None:
         tried = [one for key, one in new.points.items() if replace(key, metric=point.metric) == point and one.lost]
         if tried and before.main:
@@ -128,8 +130,15 @@ def _finding(
 def _judged(
     found: Finding, before: Samples, after: Samples, rule: Rule | None, obstacle: str, confidence: float
 ) -> Finding:
-    base, new = statistics.fmean(before.values), statistics.fmean(after.values)
+    base, new = found.base, _mean(after.values)
     found = replace(found, new=new, samples=(len(before.values), len(after.values)))
+    judged = rule is not None and rule.kind != "told"
+    if base is None or new is None:
+        why = "a sample is no finite number"
+        return replace(found, verdict=Verdict.CANNOT_SAY if judged else Verdict.TOLD, why=why)
+    if before.unit != after.unit:
+        why = f"the units differ: {before.unit or 'none'} before, {after.unit or 'none'} now"
+        return replace(found, verdict=Verdict.CANNOT_SAY if judged else Verdict.TOLD, why=why)
     interval = None
     if base:
         with warnings.catch_warnings():
@@ -155,7 +164,7 @@ def _judged(
         if min(len(old_boots), len(new_boots)) < rule.boots:
             few = f"{len(old_boots)} and {len(new_boots)} boots, {rule.boots} are needed on both sides"
             return replace(found, verdict=Verdict.CANNOT_SAY, why=few)
-        interval = ratio(new_boots, old_boots, confidence).interval
+        interval = ratio(new_boots, old_boots, confidence).interval if base else None
         found = replace(found, interval=interval)
     if interval is None:
         return replace(found, verdict=Verdict.CANNOT_SAY, why="values that are not positive have no ratio")
@@ -166,7 +175,7 @@ def _judged(
 
 def _counted(base: float, new: float, interval: Interval | None, rule: Rule, *, less: bool) -> Verdict:
     """By the means; where the samples show no difference, whether one beyond the bound could be among them."""
-    room = base * rule.worse + rule.slack
+    room = abs(base) * rule.worse + rule.slack
     by = new - base if less else base - new
     if interval is not None and interval.low <= 1.0 <= interval.high:
         most = base * interval.high - base if less else base - base * interval.low
@@ -183,6 +192,16 @@ def _timed(interval: Interval, rule: Rule, *, less: bool) -> Verdict:
     if high < 1 / bound:
         return Verdict.BETTER
     return Verdict.SAME if high <= bound else Verdict.CANNOT_SAY
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """None if a sample, or the sum, is no finite number."""
+    if not all(map(math.isfinite, values)):
+        return None
+    try:
+        return statistics.fmean(values)
+    except OverflowError:
+        return None
 
 
 def _by(found: Finding) -> float:
