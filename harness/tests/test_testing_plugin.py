@@ -187,6 +187,21 @@ def test_ktap_becomes_single_results_with_their_diagnostics(workers: tuple[str, 
     assert "# bad: EXPECTATION FAILED" in (failure.text or "")
 
 
+def test_whatever_a_kernel_says_is_a_verdict_and_a_report(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        r"""
+        SAID = "\x1b[31m\x00\x85\u2028\udcff ]]> </failure>"
+        def test_said(): assert False, SAID
+        def test_kunit(ktap):
+            ktap(["KTAP version 1", "1..2", f"not ok 1 {SAID}a/b", f"# {SAID}", "not ok 2 other"])
+        """
+    )
+    words = ("--verdicts=verdicts.jsonl", "--junitxml=junit.xml")
+    suite.runpytest(*PLUGIN, *words).assert_outcomes(failed=3, passed=1)
+    assert [one["outcome"] for one in _verdicts(suite).values()].count("failed") == 3
+    assert complaints(suite.path / "junit.xml") == []
+
+
 def test_a_failure_has_the_machines_diagnosis_and_logs_and_a_success_has_not(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from popcorn.errors import FlakyError, GuestError, HostError, MachineLostError
 from popcorn.testing.evidence import Evidence, evidence
 from popcorn.testing.ktap import Result
 from popcorn.testing.repeat import Policy, Run, judged
+from popcorn.testing.tell import read_verdicts
 from popcorn.testing.verdict import Outcome, TestVerdict, exit_status, failure_rate
 
 _FINE = Diagnosis(0, Kind.FINE, "fine", "running", "user", 1)
@@ -155,3 +157,16 @@ def test_three_outcomes_have_three_statuses_and_the_worst_counts() -> None:
 def test_a_verdict_comes_back_as_it_was_written() -> None:
     verdict = TestVerdict("a.py::t", Outcome.FLAKY, "title", 1.5, 2, 5, ("gone",), "text")
     assert TestVerdict.from_dict(verdict.to_dict()) == verdict
+
+
+def test_a_name_lacks_the_folders_and_nothing_else() -> None:
+    verdict = TestVerdict("tests/net/test_a.py::test_kunit::net/ipv4[a/b]", Outcome.PASSED)
+    assert verdict.name == "test_a.py::test_kunit::net/ipv4[a/b]"
+
+
+def test_what_is_no_verdict_is_left_out_and_spoils_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "verdicts.jsonl"
+    whole = json.dumps(TestVerdict("t", Outcome.FAILED, "with \u2028 and \x85").to_dict(), ensure_ascii=False)
+    wrong = (b"[]", b"{}", b"null", b'{"test": "t", "outcome": "unheard of"}', b'"\xff"', b'{"test": 1}', b'{"test"')
+    path.write_bytes(b"\n".join((whole.encode(), *wrong[:-1], whole.encode(), wrong[-1])))
+    assert [(one.test, one.title) for one in read_verdicts(path)] == [("t", "with \u2028 and \x85")] * 2

@@ -42,13 +42,14 @@ def folder_name(nodeid: str) -> str:
 
 
 def read_verdicts(path: Path) -> list[TestVerdict]:
-    """What was written so far; a last line that is no whole one is left out."""
+    """What was written so far; a last line that is no whole one is left out, and whatever else is no verdict."""
     found = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        # Not splitlines(): what a test says may hold other ends of lines, such as U+2028.
+        for line in path.read_bytes().split(b"\n"):
             try:
                 found.append(TestVerdict.from_dict(json.loads(line)))
-            except ValueError:
+            except (ValueError, KeyError, TypeError):
                 continue
     return found
 
@@ -86,7 +87,8 @@ class Verdicts:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(verdict.to_dict(), ensure_ascii=False) + "\n")
+                # As ASCII: a test may say what UTF-8 has no bytes for.
+                out.write(json.dumps(verdict.to_dict()) + "\n")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         lines = [line for verdict in self._found if (line := _line(verdict))]

@@ -98,7 +98,8 @@ class TestVerdict:
     @property
     def name(self) -> str:
         """Without the folders."""
-        return self.test.rpartition("/")[2]
+        file, colons, rest = self.test.partition("::")
+        return f"{file.rpartition('/')[2]}{colons}{rest}"
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"outcome": str(self.outcome), "lost": list(self.lost)}
