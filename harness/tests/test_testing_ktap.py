@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import time
+
+import pytest
+
 from popcorn.testing.ktap import Result, leaves, parse
 
 _KUNIT = """\
@@ -118,6 +122,50 @@ def test_a_bail_out_leaves_the_rest_missing() -> None:
     found = _leaves("TAP version 13\n1..2\nok 1 - a\nBail out! no memory")
     assert [one.status for one in found.values()] == ["passed", "missing"]
     assert found["test 2 of 2"].diagnostics == ("Bail out! no memory",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TAP version 13\nok 1 a\nBail out! no memory",
+        "TAP version 13\nBail out! no memory",
+        "TAP version 13\n1..1\n# TAP version 13\n# ok 1 a\n# Bail out! no memory\nok 1 program",
+    ],
+)
+def test_a_bail_out_without_a_plan_is_no_success(text: str) -> None:
+    (failed,) = [one for one in _leaves(text).values() if one.failed]
+    assert (failed.name, failed.status, failed.remark) == ("Bail out!", "failed", "no memory")
+
+
+@pytest.mark.parametrize("again", ["ok 1 a", "ok 1 b"])
+def test_a_test_that_is_told_twice_does_not_stand_for_another(again: str) -> None:
+    found = _leaves(f"TAP version 13\n1..2\nok 1 a\n{again}")
+    assert found["test 2 of 2"].status == "missing"
+
+
+def test_a_second_plan_takes_nothing_back() -> None:
+    assert _leaves("TAP version 13\n1..2\n1..1\nok 1 a")["test 2 of 2"].status == "missing"
+
+
+def test_a_hash_sign_that_is_escaped_belongs_to_the_name() -> None:
+    (found,) = parse(["TAP version 13", "1..1", r"ok 1 - C\# code # SKIP none"])
+    assert (found.name, found.status, found.remark) == ("C# code", "skipped", "SKIP none")
+
+
+def test_a_number_without_measure_is_none() -> None:
+    digits = "9" * 5000
+    assert [one.status for one in parse(["TAP version 13", f"1..{digits}", f"ok {digits}", "1..1"])] == ["passed"]
+
+
+def test_spaces_take_no_longer_to_read_than_letters() -> None:
+    """With the square of their number it would be hundreds of times as long."""
+
+    def taken_s(filling: str) -> float:
+        began = time.process_time()
+        parse(["TAP version 13", *[f"ok {filling * 20_000}x"] * 5])
+        return time.process_time() - began
+
+    assert taken_s(" ") < 50 * max(taken_s("y"), 1e-4)
 
 
 def test_documents_may_follow_each_other() -> None:

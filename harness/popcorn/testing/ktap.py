@@ -17,8 +17,9 @@ Status = Literal["passed", "failed", "skipped", "missing"]
 
 _PRINTK = re.compile(r"^(?:<\d+>)?\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
 _VERSION = re.compile(r"^( *)(?:KTAP version \d+|TAP version 1[34])$")
-_PLAN = re.compile(r"^( *)1\.\.(\d+)(?: *#.*)?$")
-_RESULT = re.compile(r"^( *)(ok|not ok)(?: (\d+))?(?: (?:- )?([^#]*?))?(?: *#(.*))?$")
+_PLAN = re.compile(r"^( *)1\.\.(\d{1,9})(?: *#.*)?$")
+_RESULT = re.compile(r"^( *)(ok|not ok)(?= |#|$)(?: (\d{1,9})(?= |#|$))?(.*)$")
+_HASH = re.compile(r"(?<!\\)#")
 _BAIL_OUT = re.compile(r"^ *Bail out!(.*)$")
 _SUBTEST = re.compile(r"^( *)# Subtest: (.*)$")
 _MODULE = re.compile(r"^ *# module: .*$")
@@ -48,12 +49,29 @@ class _Level:
 
     results: list[Result] = field(default_factory=list)
     planned: int | None = None
+    numbers: set[int] = field(default_factory=set)
+    repeated: int = 0
+    """Results with the number of another: the same test again, which does not stand for a planned one."""
     of: str = ""
     """What they are parts of, if that was said before."""
 
     @property
+    def seen(self) -> int:
+        return len(self.results) - self.repeated
+
+    @property
     def whole(self) -> bool:
-        return self.planned is not None and len(self.results) >= self.planned
+        return self.planned is not None and self.seen >= self.planned
+
+    def plan(self, count: int) -> None:
+        """Take a plan; a second one takes nothing back."""
+        self.planned = max(count, self.planned or 0)
+
+    def add(self, result: Result, number: int | None) -> None:
+        if number is not None:
+            self.repeated += number in self.numbers
+            self.numbers.add(number)
+        self.results.append(result)
 
     def missing(self, *, one_more: bool = False) -> list[Result]:
         """What stands for the planned tests without a result.
@@ -61,7 +79,7 @@ class _Level:
         Args:
             one_more: whether one of them is there, unfinished.
         """
-        seen = len(self.results) + one_more
+        seen = self.seen + one_more
         if self.planned is None or seen >= self.planned:
             return []
         numbers = f"{seen + 1}" if seen + 1 == self.planned else f"{seen + 1} to {self.planned}"
@@ -71,7 +89,8 @@ class _Level:
 def parse(lines: Iterable[str]) -> list[Result]:
     """The outermost results in the order they were printed, with those that they consist of.
 
-    A test that was planned and printed no result is missing: its kernel or program ended before it.
+    A test that was planned and printed no result is missing: its kernel or program ended before it. One that bails out
+    fails, though no plan tells what else there was.
     """
     documents: list[Result] = []
     levels: dict[int, _Level] = {}
@@ -87,7 +106,7 @@ def parse(lines: Iterable[str]) -> list[Result]:
         elif not begun:
             continue
         elif plan := _PLAN.match(text):
-            levels.setdefault(len(plan[1]), _Level()).planned = int(plan[2])
+            levels.setdefault(len(plan[1]), _Level()).plan(int(plan[2]))
         elif result := _RESULT.match(text):
             _take(levels, result, since)
             since = []
@@ -96,7 +115,11 @@ def parse(lines: Iterable[str]) -> list[Result]:
                 documents += levels[0].results
                 levels, begun = {}, False
         elif bail_out := _BAIL_OUT.match(text):
-            since.append(f"Bail out!{bail_out[1]}")
+            found = _finish(levels, [*since, f"Bail out!{bail_out[1]}"])
+            if not any(one.status == "missing" for _, one in leaves(found)):
+                found.append(Result("Bail out!", "failed", bail_out[1].strip(), tuple(since)))
+            documents += found
+            levels, since, begun = {}, [], False
         elif subtest := _SUBTEST.match(text):
             levels.setdefault(len(subtest[1]), _Level()).of = subtest[2]
         elif not _MODULE.match(text):
@@ -131,13 +154,19 @@ def _take(levels: dict[int, _Level], found: re.Match[str], since: list[str]) -> 
     if not children:
         children, diagnostics = _in_comments(diagnostics)
     level = levels.setdefault(depth, _Level())
-    name = (found[4] or "").strip() or f"test {found[3] or len(level.results) + 1}"
-    remark = (found[5] or "").strip()
+    description, remark = _cut(found[4])
+    name = description.removeprefix("- ").replace("\\#", "#") or f"test {found[3] or len(level.results) + 1}"
     status: Status = "passed" if found[2] == "ok" else "failed"
     directive = _DIRECTIVE.match(remark.upper())
     if directive and (status == "passed" or directive[1] in ("TODO", "XFAIL")):
         status = "skipped"
-    level.results.append(Result(name, status, remark, diagnostics, tuple(children)))
+    level.add(Result(name, status, remark, diagnostics, tuple(children)), int(found[3]) if found[3] else None)
+
+
+def _cut(text: str) -> tuple[str, str]:
+    """What stands before and behind the first hash sign that is meant as one."""
+    before, *behind = _HASH.split(text, maxsplit=1)
+    return before.strip(), "".join(behind).strip()
 
 
 def _close_below(levels: dict[int, _Level], depth: int) -> list[Result]:
