@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 from popcorn.files import write_atomic
 
 # XML 1.0 cannot say these, not even escaped; colours go first, as wholes.
-_NOT_XML = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
-
+_NOT_XML = re.compile(r"\x1b\[[0-9;]*m|[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 LOST = "infrastructure failure in "
 """What the message of a test holds that the host or QEMU lost in all its runs."""
@@ -27,6 +28,8 @@ class Case:
     output: str
     passed: bool
     elapsed_s: float
+    told_as: Literal["failure", "error", "skipped"] = "failure"
+    """One that did not pass; an error is nobody's failure but the host's."""
 
 
 @dataclass(frozen=True)
@@ -75,25 +78,34 @@ def only_lost(reports: Iterable[Path]) -> bool:
     return bool(verdicts) and all(LOST in message for message in verdicts)
 
 
+def is_whole(report: Path) -> bool:
+    """Whether a report is there and can be read: who writes it may have been killed, or have filled the disk."""
+    try:
+        return ElementTree.parse(report).getroot().tag in ("testsuites", "testsuite")
+    except (OSError, ElementTree.ParseError):
+        return False
+
+
 def write(path: Path, suite: str, cases: Sequence[Case]) -> None:
     """Write a JUnit report of some cases."""
     root = ElementTree.Element("testsuites")
-    failures = sum(not case.passed for case in cases)
+    counts = Counter(case.told_as for case in cases if not case.passed)
     element = ElementTree.SubElement(
         root,
         "testsuite",
         name=suite,
         tests=str(len(cases)),
-        failures=str(failures),
-        errors="0",
-        skipped="0",
+        failures=str(counts["failure"]),
+        errors=str(counts["error"]),
+        skipped=str(counts["skipped"]),
         time=f"{sum(case.elapsed_s for case in cases):.3f}",
     )
     for case in cases:
-        entry = ElementTree.SubElement(
-            element, "testcase", classname=suite, name=case.name, time=f"{case.elapsed_s:.3f}"
-        )
+        name = _NOT_XML.sub("", case.name)
+        entry = ElementTree.SubElement(element, "testcase", classname=suite, name=name, time=f"{case.elapsed_s:.3f}")
         if not case.passed:
-            failure = ElementTree.SubElement(entry, "failure", message=f"{case.name} failed")
-            failure.text = _NOT_XML.sub("", case.output)
+            output = _NOT_XML.sub("", case.output)
+            first = output.strip().partition("\n")[0]
+            message = f"{name} failed" if case.told_as == "failure" else first
+            ElementTree.SubElement(entry, case.told_as, message=message).text = output
     write_atomic(path, ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n")

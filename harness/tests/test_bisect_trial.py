@@ -56,6 +56,11 @@ def suite(tmp_path: Path, body: str) -> Test:
         ("raise KeyError(3)", "failed", "test_it: KeyError"),
         ("raise HostError('the disk')", "lost", "test_it: HostError"),
         ("os._exit(9)", "lost", "pytest was killed"),
+        (
+            "open(os.path.dirname(__file__) + '/runs/0007/junit.xml', 'w').close(); os._exit(9)",
+            "lost",
+            "pytest was killed",
+        ),
     ],
 )
 def test_a_suite_tells_by_its_report(

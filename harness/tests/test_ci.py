@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import ANY
 
 import psutil
 import pytest
@@ -21,7 +22,7 @@ from click.testing import CliRunner, Result
 from junit_schema import complaints
 from markdown_it import MarkdownIt
 
-from popcorn import hostpackages
+from popcorn import hostpackages, junit
 from popcorn.ci import steps
 from popcorn.ci.job import Job
 from popcorn.ci.summary import cell
@@ -102,6 +103,18 @@ def test_each_outcome_has_a_status_and_a_section(
         assert complaints(report) == []
 
 
+def test_a_pytest_that_ends_too_early_is_no_success_and_what_had_ended_is_in_the_report(tmp_path: Path) -> None:
+    suite = tmp_path / "test_it.py"
+    suite.write_text("import os\ndef test_fine(): pass\ndef test_out(): os._exit(0)\n")
+    argv = ["--suite", str(suite), "--output", str(tmp_path / "out"), "-n", "0"]
+    assert CliRunner().invoke(ci, argv, standalone_mode=False).return_value == 3
+    assert "pytest ended without a report; by then: 1 passed" in _summary(tmp_path)
+    report = tmp_path / "out" / "junit" / "tests.xml"
+    assert complaints(report) == []
+    assert "test_fine" in report.read_text()
+    assert junit.total([tmp_path / "out" / "junit" / "ci.xml"]) == junit.Totals(passed=1, errors=1, elapsed_s=ANY)
+
+
 def test_what_failed_before_stands_behind_what_did_not(run: Run, tmp_path: Path) -> None:
     run(_FAILED, output="base")
     assert run(_FAILED, "--baseline", str(tmp_path / "base")).return_value == 1
@@ -131,6 +144,9 @@ def test_what_does_not_build_is_a_regression_and_nothing_else_is_done(
     assert page.index("## Regression: build") < page.index("## Steps")
     assert "| tests | skipped |" in page
     assert not (tmp_path / "out" / "tests.log").exists()
+    report = tmp_path / "out" / "junit" / "ci.xml"
+    assert complaints(report) == []
+    assert junit.total([report]) == junit.Totals(failed=1, skipped=2, elapsed_s=ANY)
 
 
 def test_a_build_that_the_host_lost_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

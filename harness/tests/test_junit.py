@@ -5,9 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from junit_schema import complaints
 
 from popcorn import junit
+from popcorn.cli.test import _complete_reports
 
 
 def test_reports_are_added_up(tmp_path: Path) -> None:
@@ -18,6 +20,40 @@ def test_reports_are_added_up(tmp_path: Path) -> None:
     totals = junit.total([tmp_path / "one.xml", tmp_path / "two.xml"])
     assert totals == junit.Totals(passed=2, failed=1, elapsed_s=1.75)
     assert "why <red>" in (tmp_path / "one.xml").read_text().replace("&lt;", "<").replace("&gt;", ">")
+
+
+def test_whatever_a_kernel_says_makes_a_report_that_can_be_read(tmp_path: Path) -> None:
+    said = "\x00\x1b[1m\x0b\ud800\udcff\ufffe ]]></failure> \r\n"
+    junit.write(tmp_path / "r.xml", "one", [junit.Case(said, said, False, 1.0)])
+    assert complaints(tmp_path / "r.xml") == []
+
+
+def test_what_the_host_lost_is_an_error_and_what_was_left_out_is_skipped(tmp_path: Path) -> None:
+    cases = [
+        junit.Case("a", "QEMU was killed\n…", False, 1.0, "error"),
+        junit.Case("b", "no KVM", False, 0.0, "skipped"),
+    ]
+    junit.write(tmp_path / "r.xml", "one", cases)
+    assert complaints(tmp_path / "r.xml") == []
+    assert junit.total([tmp_path / "r.xml"]) == junit.Totals(errors=1, skipped=1, elapsed_s=1.0)
+    assert 'message="QEMU was killed"' in (tmp_path / "r.xml").read_text()
+
+
+@pytest.mark.parametrize("content", [None, "", "<testsuites><testsuite", "<html/>"])
+def test_a_report_that_is_cut_short_is_not_whole(content: str | None, tmp_path: Path) -> None:
+    report = tmp_path / "r.xml"
+    if content is not None:
+        report.write_text(content)
+    assert not junit.is_whole(report)
+    junit.write(report, "one", [])
+    assert junit.is_whole(report)
+
+
+def test_a_suite_whose_report_is_cut_short_has_failed(tmp_path: Path) -> None:
+    (tmp_path / "unit.xml").write_text("<testsuites><tests")
+    _complete_reports(tmp_path, ("unit",), tmp_path / "none.json")
+    assert junit.total([tmp_path / "unit.xml"]).failed == 1
+    assert "its report was cut short" in (tmp_path / "unit.xml").read_text()
 
 
 def test_a_report_of_pytests_is_understood(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from popcorn.build.kernel import KERNEL_VARIABLE
 from popcorn.build.series import series_names
 from popcorn.dirs import source_root
 from popcorn.errors import DiskFullError, GuestError, HostError, MachineLostError, PopcornError, UserError
+from popcorn.junit import is_whole
 from popcorn.machine import kvm
 from popcorn.machine.boot import ACCEL_VARIABLE
 from popcorn.machine.machine import Machine
@@ -117,7 +118,7 @@ class Laboratory:
             raise UserError(f"no test is called {test.what!r}", hint="--test takes what pytest -k takes, or a node id")
         if done.returncode in (_MISUSED, _INTERRUPTED):
             raise UserError(f"pytest cannot run {test.what!r}", hint=f"it says why in {place / 'pytest.log'}")
-        if not report.is_file():
+        if not is_whole(report):
             timed_out = done.returncode == _TIMED_OUT
             title = f"{test.what}: did not end within {test.timeout_s:g} s" if timed_out else "pytest was killed"
             return failure(machines_below(place), Stage.TEST, title, by_host=not timed_out)

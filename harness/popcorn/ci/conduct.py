@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from popcorn import __version__, junit
 from popcorn.ci import steps
 from popcorn.ci.job import Job
-from popcorn.ci.record import COMPARE, JUNIT, SUMMARY_FILE, VERDICTS_FILE, Record, Step
+from popcorn.ci.record import COMPARE, JUNIT, SUMMARY_FILE, TESTS, VERDICTS_FILE, Record, Step
 from popcorn.ci.summary import render
 from popcorn.errors import PopcornError, UserError
 from popcorn.files import write_atomic
@@ -74,7 +75,7 @@ class Conductor:
         try:
             built = self._step("build", lambda: steps.build(job), log="build.log")
             if job.wanted.tests:
-                self._step("tests", lambda: steps.tests(job), log="tests.log", after=built)
+                self._step(TESTS, lambda: steps.tests(job), log="tests.log", after=built)
             for name in job.wanted.experiments:
                 self._experiment(name, after=built)
         except BaseException as error:
@@ -148,7 +149,7 @@ class Conductor:
         where = f" during {self._running}" if self._running else ""
         update: dict[str, object] = {"ended": time.time(), "stopped": f"{cause}{where}"}
         if self._running:
-            known = f"by then: {steps.counted(self.found.verdicts)}" if self._running == "tests" else ""
+            known = f"by then: {steps.counted(self.found.verdicts)}" if self._running == TESTS else ""
             detail = "; ".join(filter(None, ["stopped before its end", known]))
             cut = Step(
                 name=self._running, outcome=Outcome.SKIPPED, elapsed_s=time.monotonic() - self._began, detail=detail
@@ -164,16 +165,22 @@ class Conductor:
         self.found.record.save(folder)
         write_atomic(folder / SUMMARY_FILE, render(self.found))
         junit.write(folder / JUNIT / "ci.xml", "popcorn ci", _cases(self.found))
-        partial = folder / JUNIT / "tests.xml"
-        if self.found.record.stopped and not partial.is_file() and self.found.verdicts:
-            junit.write(partial, "tests, partial", _partial_cases(self.found))
+        report = folder / JUNIT / "tests.xml"
+        ended = next((step for step in self.found.record.steps if step.name == TESTS), None)
+        # A pytest that was killed wrote none, or a part of one.
+        if ended is not None and self.found.verdicts and not junit.is_whole(report):
+            junit.write(report, "tests, partial", _partial_cases(self.found, ended))
+
+
+_TOLD_AS: dict[Outcome, Literal["error", "skipped"]] = {Outcome.LOST: "error", Outcome.SKIPPED: "skipped"}
+
+
+def _case(name: str, output: str, outcome: Outcome, elapsed_s: float) -> junit.Case:
+    return junit.Case(name, output, outcome is Outcome.PASSED, elapsed_s, _TOLD_AS.get(outcome, "failure"))
 
 
 def _cases(found: Found) -> list[junit.Case]:
-    cases = [
-        junit.Case(step.name, step.detail, step.outcome in (Outcome.PASSED, Outcome.SKIPPED), step.elapsed_s)
-        for step in found.record.steps
-    ]
+    cases = [_case(step.name, step.detail, step.outcome, step.elapsed_s) for step in found.record.steps]
     for stem, comparison in found.comparisons.items():
         for one in comparison.findings:
             if one.verdict is not Verdict.TOLD:
@@ -184,10 +191,10 @@ def _cases(found: Found) -> list[junit.Case]:
     return cases
 
 
-def _partial_cases(found: Found) -> list[junit.Case]:
-    fine = (Outcome.PASSED, Outcome.SKIPPED)
-    cases = [junit.Case(one.test, one.text or one.title, one.outcome in fine, one.elapsed_s) for one in found.verdicts]
-    return [*cases, junit.Case("all tests ended", f"partial results: {found.record.stopped}", False, 0.0)]
+def _partial_cases(found: Found, tests: Step) -> list[junit.Case]:
+    cases = [_case(one.test, one.text or one.title, one.outcome, one.elapsed_s) for one in found.verdicts]
+    why = found.record.stopped or tests.detail
+    return [*cases, junit.Case("all tests ended", f"partial results: {why}", False, 0.0)]
 
 
 class _Undisturbed:

@@ -4,7 +4,7 @@
 summary.md            the answer for people
 ci.json               the answer for programs: `Record`, rewritten when a step has ended
 verdicts.jsonl        a line a test, as it ended: `popcorn.testing.verdict.TestVerdict`
-junit/tests.xml       pytest's report; of a run that was stopped, of the tests that had ended
+junit/tests.xml       pytest's report; where pytest could not write it, of the tests that had ended
 junit/ci.xml          build, experiments and comparison, a case each
 build.log, tests.log  what was said; also experiment-NAME.log
 failed/               consoles and events of machines on which a test failed, a folder a test
@@ -23,6 +23,8 @@ from popcorn.testing.verdict import Outcome
 
 RECORD_FILE, SUMMARY_FILE, VERDICTS_FILE = "ci.json", "summary.md", "verdicts.jsonl"
 JUNIT, FAILED, RUNS = "junit", "failed", "runs"
+TESTS = "tests"
+"""What the step is called that runs the suites."""
 COMPARE = "compare "
 """What the name of a step begins with that compares an experiment."""
 

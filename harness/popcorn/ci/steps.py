@@ -17,6 +17,7 @@ from popcorn.ci.record import FAILED, JUNIT, RUNS, VERDICTS_FILE
 from popcorn.errors import HostError, PopcornError, UserError
 from popcorn.experiment.record import RECORD_FILE as EXPERIMENT_FILE
 from popcorn.image.recipe import Role
+from popcorn.junit import is_whole
 from popcorn.process import Completed, run
 from popcorn.progress import note
 from popcorn.run.results import RESULTS_FILE, read_trials
@@ -71,7 +72,9 @@ def tests(job: Job) -> Found:
     if done.returncode in (_MISUSED, _INTERRUPTED):
         raise UserError("pytest cannot run the tests", hint=f"it says why in {log}")
     if done.returncode < 0 or done.returncode == _INTERNAL:
-        return Outcome.LOST, f"pytest itself ended with status {done.returncode}"
+        return Outcome.LOST, f"pytest itself ended with status {done.returncode}; by then: {counted(found)}"
+    if not is_whole(folder / JUNIT / "tests.xml"):
+        return Outcome.LOST, f"pytest ended without a report; by then: {counted(found)}"
     outcome = worst([one.outcome for one in found])
     if done.returncode == _FAILED and outcome is Outcome.PASSED:
         return Outcome.FAILED, f"pytest failed, though no test did: {log}"

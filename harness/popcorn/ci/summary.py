@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import jinja2
 
-from popcorn.ci.record import COMPARE, Step
+from popcorn.ci.record import COMPARE, TESTS, Step
 from popcorn.experiment.timing import as_time
 from popcorn.gate.compare import Finding, Verdict
 from popcorn.gate.tell import HEADER, row
@@ -65,7 +65,7 @@ def cell(text: object) -> str:
 
 def _told_elsewhere(step: Step) -> bool:
     """One whose parts stand in sections of their own."""
-    return step.name == "tests" or step.name.startswith(COMPARE)
+    return step.name == TESTS or step.name.startswith(COMPARE)
 
 
 def _findings(found: Found, *verdicts: Verdict) -> list[Finding]:

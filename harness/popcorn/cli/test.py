@@ -102,7 +102,7 @@ def _run(root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: t
 def _unit_failed(reports: Path, log: Path, unit: list[Completed]) -> bool:
     """Whether something failed in unit, which is shown then."""
     report = reports / "unit.xml"
-    if not report.is_file():
+    if not junit.is_whole(report):
         junit.write(report, "unit", [junit.Case("start", "unit could not begin", passed=False, elapsed_s=0.0)])
     if unit and not unit[0].returncode:
         return False
@@ -145,8 +145,9 @@ def _complete_reports(reports: Path, suites: tuple[str, ...], verdicts: Path) ->
     environments = json.loads(verdicts.read_text())["testenvs"] if verdicts.is_file() else {}
     for suite in suites:
         report = reports / f"{suite}.xml"
-        if report.is_file():
+        if junit.is_whole(report):
             continue
+        said = "its report was cut short" if report.is_file() else "tox could not begin"
         commands = environments.get(suite, {}).get("test", [])
         cases = [
             junit.Case(
@@ -158,5 +159,5 @@ def _complete_reports(reports: Path, suites: tuple[str, ...], verdicts: Path) ->
             for command in commands
         ]
         if not cases:
-            cases = [junit.Case(name="start", output="tox could not begin", passed=False, elapsed_s=0.0)]
+            cases = [junit.Case(name="start", output=said, passed=False, elapsed_s=0.0)]
         junit.write(report, suite, cases)
