@@ -172,12 +172,82 @@ def test_a_build_that_the_host_lost_is_tried_again(tmp_path: Path, monkeypatch: 
         (("--experiment", "fig99"), "unknown experiment 'fig99'"),
         (("--thresholds", "none.toml"), "cannot read the thresholds"),
         (("--baseline", "."), "is no baseline"),
+        (("--series", "9.9"), "there is no series '9.9'"),
+        (("--flavour", "purple"), "has no flavour 'purple'"),
+        (("--source", "nowhere"), "the kernel source nowhere is not there"),
+        (("-n", "many"), "-n many is no number"),
+        (("-n", "-1"), "-n -1 is no number"),
+        (("--no-tests", "-k", "x"), "--no-tests and -k contradict each other"),
+        (("--summary", "/proc/page.md"), "cannot write to /proc"),
     ],
 )
-def test_the_users_mistakes_are_told(words: Sequence[str], cause: str, run: Run) -> None:
+def test_the_users_mistakes_are_told_and_nothing_is_begun(
+    words: Sequence[str], cause: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steps, "build", lambda _job: pytest.fail("begun"))
     result = run(_FINE, *words)
     assert isinstance(result.exception, UserError)
     assert cause in str(result.exception)
+    assert list((tmp_path / "out").glob("*")) == []
+
+
+def test_results_that_cannot_be_written_are_the_users_mistake(run: Run) -> None:
+    result = run(_FINE, output="/proc/out")
+    assert isinstance(result.exception, UserError)
+    assert "cannot write to /proc/out" in str(result.exception)
+
+
+def test_of_two_that_begin_at_once_one_gets_the_folder(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostpackages, "ensure", lambda _: (tmp_path / "out" / "ci.json").write_text("of another"))
+    result = run(_FINE, "--summary", str(tmp_path / "page.md"))
+    assert isinstance(result.exception, UserError)
+    assert "another `popcorn ci` writes to" in str(result.exception)
+    assert (tmp_path / "out" / "ci.json").read_text() == "of another"
+    assert not (tmp_path / "page.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"", "cannot read"),
+        (b"\xff", "cannot read"),
+        (b"[]", "has version None"),
+        (b'{"version": 2}', "has version 2; this Popcorn reads version 1"),
+        (b'{"version": 1}', "popcorn: Field required"),
+    ],
+)
+def test_a_baseline_that_cannot_be_read_is_the_users_mistake(
+    content: bytes, cause: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "ci.json").write_bytes(content)
+    error = run(_FINE, "--baseline", str(tmp_path / "base")).exception
+    assert isinstance(error, UserError)
+    assert cause in str(error)
+    assert "run without --baseline" in error.hint
+
+
+def test_a_baseline_whose_measurements_cannot_be_read_is_the_users_mistake(
+    run: Run, measured: list[float], tmp_path: Path
+) -> None:
+    run(_FINE, "--experiment", "quick", output="base")
+    (tmp_path / "base" / "runs" / "quick" / "results.sqlite").write_text("garbage")
+    error = run(_FINE, "--experiment", "quick", "--baseline", str(tmp_path / "base")).exception
+    assert isinstance(error, UserError)
+    assert "quick cannot be compared with the baseline" in str(error)
+    # Where nothing would be compared with them they are no matter.
+    assert run(_FINE, "--experiment", "fig12", "--baseline", str(tmp_path / "base")).return_value == 0
+
+
+def test_a_summary_that_cannot_be_handed_out_changes_no_verdict(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", "/dev/full")
+    result = run(_FAILED)
+    assert result.return_value == 1
+    assert "the summary stands in" in result.stderr
 
 
 def test_a_selection_of_no_tests_is_the_users_mistake(tmp_path: Path) -> None:

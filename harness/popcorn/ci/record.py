@@ -13,6 +13,7 @@ runs/                 a folder an experiment, as `popcorn run` makes them
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,6 +23,7 @@ from popcorn.files import write_atomic
 from popcorn.testing.verdict import Outcome
 
 RECORD_FILE, SUMMARY_FILE, VERDICTS_FILE = "ci.json", "summary.md", "verdicts.jsonl"
+VERSION = 1
 JUNIT, FAILED, RUNS = "junit", "failed", "runs"
 TESTS = "tests"
 """What the step is called that runs the suites."""
@@ -49,7 +51,7 @@ class Step(_Model):
 class Record(_Model):
     """What was found so far. Times are Unix time."""
 
-    version: int = 1
+    version: int = VERSION
     popcorn: str
     commit: str
     typed: tuple[str, ...]
@@ -73,10 +75,16 @@ def read_record(folder: Path) -> Record:
         UserError: it is no folder of `popcorn ci`, or of another version.
     """
     path = folder / RECORD_FILE
+    hint = "make a new baseline: run without --baseline, and keep the --output"
     try:
-        return Record.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError) as error:
-        raise UserError(
-            f"cannot read {path}: {str(error).splitlines()[0]}",
-            hint="a baseline is the folder of an earlier `popcorn ci`",
-        ) from error
+        found = json.loads(path.read_text(encoding="utf-8"))
+        version = found.get("version") if isinstance(found, dict) else None
+        if version != VERSION:
+            raise UserError(f"{path} has version {version}; this Popcorn reads version {VERSION}", hint=hint)
+        return Record.model_validate(found)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"cannot read {path}: {where}: {first['msg']}", hint=hint) from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}", hint=hint) from error

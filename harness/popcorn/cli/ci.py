@@ -57,13 +57,14 @@ def ci(output: Path | None, summary: Path | None, no_tests: bool, as_json: bool,
     """
     from popcorn import hostpackages
     from popcorn.ci.conduct import Conductor
-    from popcorn.ci.job import Wanted, check
+    from popcorn.ci.job import Wanted, check, claim
     from popcorn.ci.record import RECORD_FILE, SUMMARY_FILE
 
     wanted = Wanted(**options, tests=not no_tests)
-    job = check(wanted, output)
+    job = check(wanted, output, summary)
     hostpackages.ensure("build")
     hostpackages.ensure("test")
+    claim(job)
     conductor = Conductor(job)
     try:
         found = conductor()
@@ -78,17 +79,21 @@ def ci(output: Path | None, summary: Path | None, no_tests: bool, as_json: bool,
 
 
 def _hand_out(page: Path, target: Path | None) -> None:
-    """Bring the summary to where it is wanted, whatever it says."""
+    """Bring the summary to where it is wanted, whatever it says; what it says counts, also if that cannot be done."""
     import os
 
     from popcorn.files import write_atomic
+    from popcorn.progress import note
 
     if not page.is_file():
         return
     text = page.read_text(encoding="utf-8")
-    if target is not None:
-        write_atomic(target, text)
-    # Of GitHub's runners: other steps write there as well.
-    if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(step_summary).open("a", encoding="utf-8") as out:
-            out.write(f"{text}\n")
+    try:
+        if target is not None:
+            write_atomic(target, text)
+        # Of GitHub's runners: other steps write there as well.
+        if step_summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(step_summary).open("a", encoding="utf-8") as out:
+                out.write(f"{text}\n")
+    except OSError as error:
+        note(f"the summary stands in {page} alone: {error.filename or target}: {error.strerror}")

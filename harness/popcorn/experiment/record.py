@@ -145,8 +145,11 @@ def read_record(run_dir: Path) -> tuple[RunRecord, Source, Wanted]:
         text = (run_dir / DESCRIPTION_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{run_dir} is no run of an experiment", hint="`popcorn run` makes one") from None
-    except (OSError, ValidationError, TypeError) as error:
-        raise UserError(f"cannot read {path}: {str(error).splitlines()[0]}") from error
+    except (OSError, UnicodeDecodeError, ValidationError, TypeError) as error:
+        raise UserError(
+            f"cannot read {path}: {str(error).splitlines()[0]}",
+            hint="it is damaged, or of another Popcorn: run it anew",
+        ) from error
     return record, Source(record.name, str(run_dir / DESCRIPTION_FILE), text), wanted
 
 
