@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -356,4 +357,19 @@ def test_sigterm_ends_everything_and_leaves_what_had_ended(tmp_path: Path) -> No
 
 
 def test_text_in_a_table_means_what_it_says() -> None:
-    assert cell("a|b <x> `c`\nd") == r"a\|b &lt;x> \`c\` d"
+    assert cell("a|b <x> `c`\nd") == r"a\|b &lt;x&gt; \`c\` d"
+    said = "\x1b[31m# \x00~~a~~ \u202eb\udcff https://example.org www.example.org <b>"
+    rendered = MarkdownIt("gfm-like", {"linkify": False}).render(cell(said))
+    assert rendered == "<p># ~~a~~ b https://example.org www.example.org &lt;b&gt;</p>\n"
+    assert not re.search(r"://|www\.", cell(said)), "where GitHub makes links of these"
+    assert len(cell("x" * 100_000)) < 1000
+
+
+@pytest.mark.parametrize("end", ["\r\r", "\n\n", "\x85\x85", "\u2028\u2028"])
+def test_no_test_gets_out_of_its_place_in_the_summary(end: str, run: Run, tmp_path: Path) -> None:
+    nasty = f"it {end}## no heading{end}</details><a href=x>{end}```{end}## none{end}\udcff"
+    run(dataclasses.replace(_FAILED, test=f"test_it.py::{nasty}", title=nasty, text=nasty))
+    tokens = MarkdownIt().enable("table").parse(_summary(tmp_path))
+    headings = [tokens[index + 1].content for index, one in enumerate(tokens) if one.type == "heading_open"]
+    assert headings == ["Popcorn CI: regression", "Regressions: tests that fail", "Steps"]
+    assert "<a href" not in MarkdownIt().enable("table").render(_summary(tmp_path))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 _MOST_ROWS = 50
 """Of each table: a page that takes half a megabyte is shown by nobody."""
 _TEXT_CHARS = 3_000
+_LINE_CHARS = 500
+# Colours, and what moves a cursor, turns the direction of writing, or is no character.
+_UNSHOWN = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 _WORDS = {0: "fine", 1: "regression", 3: "infrastructure failure", 4: "flaky"}
 
 
@@ -32,7 +36,7 @@ def render(found: Found) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False
     )
-    environment.filters |= {"cell": cell, "as_time": as_time, "cut": _cut}
+    environment.filters |= {"cell": cell, "line": line, "as_time": as_time, "cut": _cut}
     template = Path(__file__).with_name("summary.md.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         record=record,
@@ -55,12 +59,18 @@ def render(found: Found) -> str:
     )
 
 
+def line(text: object) -> str:
+    """Text in one line, without what nobody sees and of bounded length: whatever a kernel printed may be in it."""
+    found = _UNSHOWN.sub("", " ".join(str(text).split()))
+    return found if len(found) <= _LINE_CHARS else f"{found[:_LINE_CHARS]} …"
+
+
 def cell(text: object) -> str:
-    """Text that stands in a table and means what it says."""
-    escaped = str(text).replace("&", "&amp;").replace("<", "&lt;")
-    for character in "\\|*_`[]":
+    """Text that stands in a table and means what it says; an address in it is no link."""
+    escaped = line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    for character in "\\|*_`[]~#":
         escaped = escaped.replace(character, f"\\{character}")
-    return " ".join(escaped.split())
+    return escaped.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def _told_elsewhere(step: Step) -> bool:
@@ -81,4 +91,5 @@ def _before(verdict: TestVerdict, before: dict[str, TestVerdict]) -> str:
 
 def _cut(text: str) -> str:
     """The end of a text, which no fence in it can end."""
-    return "\n".join(text[-_TEXT_CHARS:].replace("```", "'''").splitlines())
+    found = text[-_TEXT_CHARS:].replace("```", "'''").splitlines()
+    return "\n".join(_UNSHOWN.sub("", one) for one in found)
