@@ -99,6 +99,7 @@ def test_each_outcome_has_a_status_and_a_section(
     assert page.startswith(f"# Popcorn CI: {title}\n")
     assert next(line for line in page.splitlines() if line.startswith("## ")) == section
     assert ("1 of 2 repetitions failed: 50%, 95 % interval 1% to 99%" in page) == (status == 4)
+    assert "had not ended" not in page
     assert json.loads((tmp_path / "out" / "ci.json").read_text())["status"] == status
     for report in (tmp_path / "out" / "junit").iterdir():
         assert complaints(report) == []
@@ -354,6 +355,9 @@ def test_sigterm_ends_everything_and_leaves_what_had_ended(tmp_path: Path) -> No
     assert complaints(report) == []
     assert "test_fine" in report.read_text()
     assert "partial results" in report.read_text()
+    # What hangs is named.
+    assert re.search(r"## Tests that had not ended\n\n- \S*test\\_it.py::test\\_long\n", page)
+    assert "test_long" in report.read_text()
 
 
 def test_text_in_a_table_means_what_it_says() -> None:

@@ -25,7 +25,7 @@ from popcorn.gate.measured import read_measured
 from popcorn.gate.tell import conclusion
 from popcorn.progress import note
 from popcorn.run.manifest import code_commit, typed_words
-from popcorn.testing.tell import read_verdicts
+from popcorn.testing.tell import read_unended, read_verdicts
 from popcorn.testing.verdict import Outcome, TestVerdict, exit_status
 
 
@@ -41,6 +41,11 @@ class Found:
     @property
     def verdicts(self) -> list[TestVerdict]:
         return read_verdicts(self.job.folder / VERDICTS_FILE)
+
+    @property
+    def unended(self) -> list[str]:
+        """The tests that ran when they were stopped."""
+        return read_unended(self.job.folder / VERDICTS_FILE)
 
     @property
     def before(self) -> dict[str, TestVerdict]:
@@ -168,7 +173,7 @@ class Conductor:
         report = folder / JUNIT / "tests.xml"
         ended = next((step for step in self.found.record.steps if step.name == TESTS), None)
         # A pytest that was killed wrote none, or a part of one.
-        if ended is not None and self.found.verdicts and not junit.is_whole(report):
+        if ended is not None and (self.found.verdicts or self.found.unended) and not junit.is_whole(report):
             junit.write(report, "tests, partial", _partial_cases(self.found, ended))
 
 
@@ -193,6 +198,7 @@ def _cases(found: Found) -> list[junit.Case]:
 
 def _partial_cases(found: Found, tests: Step) -> list[junit.Case]:
     cases = [_case(one.test, one.text or one.title, one.outcome, one.elapsed_s) for one in found.verdicts]
+    cases += [junit.Case(test, "it had not ended", False, 0.0, "error") for test in found.unended]
     why = found.record.stopped or tests.detail
     return [*cases, junit.Case("all tests ended", f"partial results: {why}", False, 0.0)]
 

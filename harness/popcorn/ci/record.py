@@ -3,7 +3,8 @@
 
 summary.md            the answer for people
 ci.json               the answer for programs: `Record`, rewritten when a step has ended
-verdicts.jsonl        a line a test, as it ended: `popcorn.testing.verdict.TestVerdict`
+verdicts.jsonl        a line a test, as it ended: `popcorn.testing.verdict.TestVerdict`; beside it those
+                      that had begun, if pytest was ended before its time
 junit/tests.xml       pytest's report; where pytest could not write it, of the tests that had ended
 junit/ci.xml          build, experiments and comparison, a case each
 build.log, tests.log  what was said; also experiment-NAME.log

@@ -47,6 +47,7 @@ def render(found: Found) -> str:
         old=old,
         lost=[one for one in record.steps if one.outcome is Outcome.LOST and not _told_elsewhere(one)],
         lost_tests=[one for one in verdicts if one.outcome is Outcome.LOST],
+        unended=found.unended,
         flaky=[(one, _before(one, before)) for one in verdicts if one.outcome is Outcome.FLAKY],
         recovered=[one for one in verdicts if one.lost and one.outcome in (Outcome.PASSED, Outcome.SKIPPED)],
         findings=_findings,

@@ -54,6 +54,21 @@ def read_verdicts(path: Path) -> list[TestVerdict]:
     return found
 
 
+def begun_file(verdicts: Path) -> Path:
+    """Where tests are noted as they begin, as long as pytest runs; it stays if pytest is ended before its time."""
+    return verdicts.with_name(f"{verdicts.name}.begun")
+
+
+def read_unended(verdicts: Path) -> list[str]:
+    """The tests that had begun when pytest was killed, and have no verdict."""
+    path = begun_file(verdicts)
+    if not path.is_file():
+        return []
+    ended = {one.test for one in read_verdicts(verdicts)}
+    begun = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+    return [test for test in dict.fromkeys(begun) if test not in ended]
+
+
 class Verdicts:
     """Gathers the verdicts of all workers, writes each down at once, and tells them at the end."""
 
@@ -62,6 +77,12 @@ class Verdicts:
         self._path = Path(path) if path else None
         self._found: list[TestVerdict] = []
         self._broken = False
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with begun_file(self._path).open("a", encoding="utf-8", errors="replace") as out:
+                out.write(f"{nodeid}\n")
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -81,6 +102,9 @@ class Verdicts:
         # pytest-xdist goes on with the other workers, and calls that a success; some tests have not run.
         if self._broken and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+        if self._path is not None and not self._broken and exitstatus in ended:
+            begun_file(self._path).unlink(missing_ok=True)
 
     def _add(self, verdict: TestVerdict) -> None:
         self._found.append(verdict)
