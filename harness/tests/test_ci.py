@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from unittest.mock import ANY
 
 import psutil
@@ -25,10 +26,11 @@ from markdown_it import MarkdownIt
 
 from popcorn import hostpackages, junit
 from popcorn.ci import steps
-from popcorn.ci.job import Job
+from popcorn.ci.job import Job, Wanted, check
 from popcorn.ci.summary import cell
 from popcorn.cli.ci import ci
 from popcorn.errors import HostError, UserError
+from popcorn.process import Completed
 from popcorn.testing.tell import read_verdicts
 from popcorn.testing.verdict import Outcome, TestVerdict
 
@@ -153,7 +155,6 @@ def test_what_does_not_build_is_a_regression_and_nothing_else_is_done(
 
 def test_a_build_that_the_host_lost_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from popcorn.build import kernel
-    from popcorn.ci.job import Wanted, check
 
     calls: list[int] = []
 
@@ -165,6 +166,28 @@ def test_a_build_that_the_host_lost_is_tried_again(tmp_path: Path, monkeypatch: 
     (tmp_path / "out").mkdir()
     assert _BUILD(check(Wanted(retries=2), tmp_path / "out")) == (Outcome.LOST, "no memory")
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_what_was_built_is_what_is_tested(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suites and experiments choose their kernels themselves, and know nothing of a --source."""
+    from popcorn.build import kernel, kexec
+    from popcorn.image import build as image
+
+    built = SimpleNamespace(release="6.12.0", dir=Path("/store/kernel/x"))
+    monkeypatch.setattr(kernel, "build_kernel", lambda *_: built)
+    monkeypatch.setattr(kexec, "build_kexec", lambda: None)
+    monkeypatch.setattr(image, "build_image", lambda _role, **_: None)
+    monkeypatch.setattr(steps, "build", _BUILD)
+    monkeypatch.chdir(tmp_path)
+    Path("tree").mkdir()
+    expected = ("/store/kernel/x", str(tmp_path / "tree")) if named else (None, None)
+    Path("test_it.py").write_text(
+        "import os\ndef test_kernel():\n    names = 'POPCORN_KERNEL', 'POPCORN_SOURCE_6_12'\n"
+        f"    assert tuple(map(os.environ.get, names)) == {expected}\n"
+    )
+    argv = ["--suite", "test_it.py", "--output", "out", "-n", "0", *(["--source", "tree"] if named else [])]
+    assert CliRunner().invoke(ci, argv, standalone_mode=False).return_value == 0
 
 
 @pytest.mark.parametrize(
@@ -258,6 +281,37 @@ def test_a_selection_of_no_tests_is_the_users_mistake(tmp_path: Path) -> None:
     error = CliRunner().invoke(ci, argv, standalone_mode=False).exception
     assert isinstance(error, UserError)
     assert "there are no such tests" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "outcome", "detail"),
+    [
+        ([0], Outcome.PASSED, ""),
+        ([3, -9, 0], Outcome.PASSED, ""),
+        ([3, 3, 3], Outcome.LOST, "`popcorn run` ended with status 3"),
+        ([143], Outcome.LOST, "`popcorn run` ended with status 143"),
+        ([1], Outcome.LOST, "`popcorn run` ended with status 1, though no trial is without a value"),
+    ],
+)
+def test_an_experiment_that_the_host_lost_goes_on_and_is_blamed_on_nobody(
+    statuses: list[int], outcome: Outcome, detail: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed: list[list[str]] = []
+
+    def popcorn_run(_job: Job, argv: list[str], _log: str, **_: object) -> Completed:
+        typed.append(argv[argv.index("run") + 1 :])
+        place = tmp_path / "out" / "runs" / "quick" / "1"
+        place.mkdir(parents=True, exist_ok=True)
+        for name in ("experiment.json", "results.sqlite"):
+            (place / name).touch()
+        return Completed(tuple(argv), statuses[len(typed) - 1], b"", b"", 0.0)
+
+    monkeypatch.setattr(steps, "_run", popcorn_run)
+    monkeypatch.setattr(steps, "read_trials", lambda _: [])
+    found = steps.experiment(check(Wanted(experiments=("quick",), retries=2), tmp_path / "out"), "quick")
+    run_dir = tmp_path / "out" / "runs" / "quick" / "1"
+    assert found == (outcome, detail, run_dir)
+    assert typed == [["quick", "--series", "6.12"], *[["--resume", str(run_dir)]] * (len(statuses) - 1)]
 
 
 def test_results_of_an_earlier_run_are_not_mixed_with(run: Run) -> None:

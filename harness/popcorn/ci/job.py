@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from popcorn.build.kconfig import fragments
@@ -46,6 +46,9 @@ class Job:
     folder: Path
     thresholds: Thresholds
     baseline: Record | None
+    environment: dict[str, str] = field(default_factory=dict)
+    """What the programs of tests and experiments find, besides ours: the kernel that was built, if it is of a --source
+    that they would not know of."""
 
     @property
     def suites(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from popcorn.process import Completed, run
 from popcorn.progress import note
 from popcorn.run.results import RESULTS_FILE, read_trials
 from popcorn.testing.evidence import evidence
+from popcorn.testing.need import source_variable
 from popcorn.testing.tell import read_verdicts
 from popcorn.testing.verdict import Outcome, TestVerdict
 
@@ -35,7 +36,7 @@ _NO_TESTS, _MISUSED, _INTERNAL, _INTERRUPTED, _FAILED = 5, 4, 3, 2, 1
 
 def build(job: Job) -> Found:
     """Build kernel, kexec and images."""
-    from popcorn.build.kernel import build_kernel
+    from popcorn.build.kernel import KERNEL_VARIABLE, build_kernel
     from popcorn.build.kexec import build_kexec
     from popcorn.image.build import build_image
 
@@ -45,6 +46,9 @@ def build(job: Job) -> Found:
             kernel, kexec = build_kernel(wanted.series, wanted.flavour, wanted.source), build_kexec()
             for role in _ROLES:
                 build_image(role, kernel=kernel, kexec=kexec)
+            if wanted.source is not None:
+                job.environment[KERNEL_VARIABLE] = str(kernel.dir)
+                job.environment[source_variable(wanted.series)] = str(wanted.source.resolve())
             return Outcome.PASSED, kernel.release
         except UserError:
             raise
@@ -119,6 +123,8 @@ def _without_value(run_dir: Path) -> Found:
     """Why trials have no value: what somebody else ended says nothing of the kernel."""
     lost = [row for row, _ in read_trials(run_dir) if row.kind == "measured" and row.status != "ok"]
     own = [row for row in lost if row.status != "killed"]
+    if not lost:
+        return Outcome.LOST, "`popcorn run` ended with status 1, though no trial is without a value"
     if not own:
         return Outcome.LOST, f"{len(lost)} trials were killed"
     first = own[0]
@@ -138,7 +144,7 @@ def _run(
     """Run a program; its output is shown, and kept."""
     harness = str(Path(__file__).resolve().parents[2])
     search = os.pathsep.join(filter(None, [harness, env.get("PYTHONPATH", "")]))
-    environment = {**env, "PYTHONPATH": search}
+    environment = {**env, **job.environment, "PYTHONPATH": search}
     return run(argv, log=job.folder / log, on_line=_show, check=False, cwd=cwd, env=environment)
 
 

@@ -67,9 +67,14 @@ def _machine(name: str, folder: Path) -> str:
     return str(folder / name) if name.endswith(".toml") else name
 
 
+def source_variable(series: str) -> str:
+    """What names the source of a series' kernel, e.g. POPCORN_SOURCE_3_2."""
+    return f"POPCORN_SOURCE_{series.replace('.', '_')}"
+
+
 def source_of(series: str) -> Path | None:
-    """The source that the user names for a series' kernel, e.g. by POPCORN_SOURCE_3_2."""
-    named = os.environ.get(f"POPCORN_SOURCE_{series.replace('.', '_')}")
+    """The source that the user names for a series' kernel."""
+    named = os.environ.get(source_variable(series))
     return Path(named) if named else None
 
 
@@ -85,6 +90,6 @@ def lacking(series: str) -> str | None:
         if one != EVERY_SERIES[0] and source_of(one) is None and not at_hand(load_series(one)):
             return (
                 f"the source of Linux {one} is not at hand: `popcorn build kernel --series {one} --source TREE` "
-                f"keeps it, or POPCORN_SOURCE_{one.replace('.', '_')} names it"
+                f"keeps it, or {source_variable(one)} names it"
             )
     return None
