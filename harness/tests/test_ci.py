@@ -359,11 +359,14 @@ def test_the_summary_is_markdown_whose_tables_hold_whatever_a_test_says(
 def test_a_worse_count_is_a_regression_and_stands_first(run: Run, measured: list[float], tmp_path: Path) -> None:
     assert run(_FINE, "--experiment", "quick", output="base").return_value == 0
     measured[0] = 1100.0
-    result = run(_FLAKY, "--experiment", "quick", "--baseline", str(tmp_path / "base"))
+    (tmp_path / "t.toml").write_text('[[rule]]\nmetric = "count.mesages"\nkind = "told"\nworse = 0\n')
+    words = ("--baseline", str(tmp_path / "base"), "--thresholds", str(tmp_path / "t.toml"))
+    result = run(_FLAKY, "--experiment", "quick", *words)
     assert result.return_value == 1
     sections = [line for line in _summary(tmp_path).splitlines() if line.startswith("## ")]
     assert sections == ["## Regressions: measured", "## Flaky tests", "## Steps"]
     assert "| count.messages | benchmark | - | - | 1000 | 1100 | 1.10 |" in _summary(tmp_path)
+    assert "that fit nothing that was measured: count.mesages." in _summary(tmp_path)
     assert complaints(tmp_path / "out" / "junit" / "ci.xml") == []
 
 

@@ -258,6 +258,15 @@ def test_the_command_ends_with_1_for_a_regression(recorded: Path) -> None:
     }
 
 
+def test_a_rule_that_fits_nothing_is_told(recorded: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "t.toml"
+    rules.write_text("".join(f'[[rule]]\nmetric = "{name}"\nkind = "told"\nworse = 0\n' for name in ("time", "tiem")))
+    words = [str(recorded), str(recorded), "--thresholds", str(rules)]
+    found = CliRunner().invoke(command, words, standalone_mode=False)
+    assert found.return_value == 0
+    assert found.stderr == f"the rule for 'tiem' in {rules} fits nothing that was measured; --all lists what was\n"
+
+
 def test_runs_of_bench_are_compared_too(tmp_path: Path) -> None:
     for name, ipis in (("base", 0.1), ("new", 0.3)):
         (tmp_path / name).mkdir()

@@ -11,7 +11,7 @@ import jinja2
 
 from popcorn.ci.record import COMPARE, TESTS, Step
 from popcorn.experiment.timing import as_time
-from popcorn.gate.compare import Finding, Verdict
+from popcorn.gate.compare import Finding, Verdict, idle_rules
 from popcorn.gate.tell import HEADER, row
 from popcorn.testing.verdict import Outcome, TestVerdict
 
@@ -48,6 +48,7 @@ def render(found: Found) -> str:
         lost=[one for one in record.steps if one.outcome is Outcome.LOST and not _told_elsewhere(one)],
         lost_tests=[one for one in verdicts if one.outcome is Outcome.LOST],
         unended=found.unended,
+        idle=idle_rules(found.comparisons.values(), found.job.thresholds) if found.comparisons else [],
         flaky=[(one, _before(one, before)) for one in verdicts if one.outcome is Outcome.FLAKY],
         recovered=[one for one in verdicts if one.lost and one.outcome in (Outcome.PASSED, Outcome.SKIPPED)],
         findings=_findings,

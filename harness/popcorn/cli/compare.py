@@ -34,13 +34,17 @@ def compare(base: str, new: str, thresholds: Path | None, everything: bool, as_j
     from popcorn.cli.table import print_table
     from popcorn.experiment.record import find_run
     from popcorn.gate.compare import compare as compared
+    from popcorn.gate.compare import idle_rules
     from popcorn.gate.measured import read_measured
     from popcorn.gate.tell import HEADER, NUMBERS, conclusion, rows
     from popcorn.gate.tell import as_json as told
     from popcorn.gate.thresholds import load_thresholds
+    from popcorn.progress import note
 
     rules = load_thresholds(thresholds)
     found = compared(read_measured(find_run(base)), read_measured(find_run(new)), rules)
+    for pattern in idle_rules([found], rules):
+        note(f"the rule for {pattern!r} in {thresholds} fits nothing that was measured; --all lists what was")
     if as_json:
         click.echo(json.dumps(told(found), indent=2, ensure_ascii=False))
     else:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import statistics
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -87,6 +87,14 @@ def compare(base: Measured, new: Measured, thresholds: Thresholds) -> Comparison
     order = list(Verdict)
     findings.sort(key=lambda one: (order.index(one.verdict), -_by(one), one.point))
     return Comparison(base, new, tuple(findings), confidence)
+
+
+def idle_rules(comparisons: Iterable[Comparison], thresholds: Thresholds) -> list[str]:
+    """The patterns of the user's rules that fit nothing that was compared: a misspelt one judges nothing, and says
+    nothing of that."""
+    points = {point for one in comparisons for run in (one.base, one.new) for point in run.points}
+    own = thresholds.rule[: thresholds.nr_own]
+    return [one.metric for one in own if not any(one.fits(point.workload, point.metric) for point in points)]
 
 
 def _rule(point: Point, samples: Samples, thresholds: Thresholds) -> Rule | None:
