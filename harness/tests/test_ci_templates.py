@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from popcorn.dirs import source_root
 
 _FOLDER = source_root() / "harness" / "examples" / "ci"
 _GITHUB, _GITLAB, _JENKINS = (_FOLDER / name for name in ("github.yml", "gitlab-ci.yml", "Jenkinsfile"))
-_SECTIONS = {"agent", "options", "environment", "stages", "post"}
+_SECTIONS = {"agent", "parameters", "triggers", "options", "environment", "stages", "post"}
 
 
 def _linted(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -107,6 +108,27 @@ def _assert_understood(words: list[str]) -> None:
     known = {option for parameter in command.params for option in parameter.opts}
     given = {word for word in words[1:] if word.startswith("-")}
     assert given <= known, words
+
+
+@pytest.mark.parametrize("wanted", ["true", "false", ""])
+@pytest.mark.parametrize("where", ["github", "gitlab", "jenkins"])
+def test_a_baseline_is_compared_with_unless_a_new_one_is_wanted(where: str, wanted: str, tmp_path: Path) -> None:
+    (script,) = (text for name, text in _ALL if name == where and "--baseline" in text)
+    (tmp_path / "baseline" / "main").mkdir(parents=True)
+    for folder in (tmp_path / "baseline", tmp_path / "baseline" / "main"):
+        (folder / "ci.json").touch()
+    program = tmp_path / "popcorn"
+    program.write_text('#!/bin/sh\necho "$@" >>typed\n')
+    program.chmod(0o755)
+    script = script.replace("/baseline/main", "baseline/main")
+    subprocess.run(["sh", "-ec", script], cwd=tmp_path, env={"PATH": os.defpath, "NEW_BASELINE": wanted}, check=True)
+    (typed,) = (line for line in (tmp_path / "typed").read_text().splitlines() if line.startswith("ci "))
+    assert ("--baseline" in typed) == (wanted != "true")
+
+
+def test_what_runs_at_night_is_started_at_night() -> None:
+    text = _JENKINS.read_text(encoding="utf-8")
+    assert ("TimerTrigger" in text) == ("cron(" in text)
 
 
 def test_every_template_uses_both_commands_of_the_readme() -> None:
