@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 import time
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 
 
-def _share(_context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+def _share(_context: click.Context, option: click.Parameter, text: str | None, most: float = 1.0) -> float | None:
     """A share between 0 and 1, written as such or as a percentage."""
     if text is None:
         return None
@@ -32,9 +33,23 @@ def _share(_context: click.Context, option: click.Parameter, text: str | None) -
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
-    if not 0 < share <= 1:
-        raise UserError(f"--{option.name} {text} is no share", hint="write one between 0 and 1, such as 0.01 or 1%")
+    if not 0 < share <= most:
+        raise UserError(
+            f"{option.opts[0]} {text} is no share" if most == 1 else f"{option.opts[0]} {text} is not below one half",
+            hint=f"write one between 0 and {most:g}, such as 0.01 or 1%",
+        )
     return share
+
+
+def _small_share(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
+    """One at which runs tell something: who errs in every second answer asks nothing."""
+    return _share(context, option, text, most=0.49)
+
+
+def _seconds(_context: click.Context, option: click.Parameter, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise UserError(f"{option.opts[0]} {value:g} is no time", hint="write a number of seconds, such as 600")
+    return value
 
 
 _SPACE = (
@@ -64,23 +79,25 @@ _TEST = (
         help="By how much it is worse at B.",
     ),
     click.option("--build", is_flag=True, help="Nothing but the build."),
-    click.option("--timeout", "timeout_s", default=600.0, show_default=True, help="Of one test, in seconds."),
+    click.option(
+        "--timeout", "timeout_s", default=600.0, show_default=True, callback=_seconds, help="Of one test, in seconds."
+    ),
     click.option("--title", default="", metavar="REGEX", help="The failure.  [default: what B shows most]"),
 )
 _TERMS = (
     click.option(
         "--error",
         metavar="SHARE",
-        callback=_share,
+        callback=_small_share,
         default="1%",
         show_default=True,
         help="How likely the answer may be wrong.",
     ),
     click.option(
-        "--alpha", metavar="SHARE", callback=_share, help="That it is a later change.  [default: half of --error]"
+        "--alpha", metavar="SHARE", callback=_small_share, help="That it is a later change.  [default: half of --error]"
     ),
     click.option(
-        "--beta", metavar="SHARE", callback=_share, help="That it is an earlier one.  [default: half of --error]"
+        "--beta", metavar="SHARE", callback=_small_share, help="That it is an earlier one.  [default: half of --error]"
     ),
     click.option(
         "--flaky-rate", "rate", metavar="SHARE", callback=_share, help="How often B fails.  [default: measured]"
@@ -88,7 +105,7 @@ _TERMS = (
     click.option(
         "--noise",
         metavar="SHARE",
-        callback=_share,
+        callback=_small_share,
         default="0.1%",
         show_default=True,
         help="How often A fails nevertheless.",
@@ -170,6 +187,8 @@ def _begin(journal: Journal, options: dict[str, Any]) -> None:
         raise UserError(f"--{chosen[0]} and --{chosen[1].rstrip('s')} are two searches", hint="name one of them")
     if options["parameters"] and test.how not in ("command", "metric"):
         raise UserError("--parameter changes the machine, which a suite chooses itself", hint="test by --command")
+    if options["kernel"] is not None and test.how != "command":
+        raise UserError("--kernel says where --command runs", hint="leave it out, or test by --command")
     half = options["error"] / 2
     terms = Terms(
         alpha=options["alpha"] or half,
@@ -182,7 +201,7 @@ def _begin(journal: Journal, options: dict[str, Any]) -> None:
     )
     words = PlanWords(**{field: options[field] for field in PlanWords.__dataclass_fields__})
     if not options["parameters"] and test.how == "command":
-        _make_plan(words)
+        _require_kernel(_make_plan(words), test.kernel)
     task = new_task(
         journal.folder / SEARCH_REPOSITORY,
         test=test,
@@ -207,6 +226,12 @@ def _test(options: dict[str, Any]) -> Test:
     how = asked[0]
     what = options[hows[how]] if how != "build" else ""
     return Test(how, what, options["kernel"], options["timeout_s"])  # type: ignore[arg-type]
+
+
+def _require_kernel(plan: Plan, id: int | None) -> None:
+    ids = [partition.id for partition in plan.partitions]
+    if id is not None and id not in ids:
+        raise UserError(f"the plan has no kernel {id}", hint=f"its kernels are {', '.join(map(str, ids))}")
 
 
 def _pattern(text: str) -> str:
