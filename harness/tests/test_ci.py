@@ -314,6 +314,22 @@ def test_an_experiment_that_the_host_lost_goes_on_and_is_blamed_on_nobody(
     assert typed == [["quick", "--series", "6.12"], *[["--resume", str(run_dir)]] * (len(statuses) - 1)]
 
 
+@pytest.mark.parametrize("workers", ["0", "2"])
+@pytest.mark.parametrize("status", [1, 2])
+def test_a_suite_that_cannot_be_collected_is_no_regression(workers: str, status: int, tmp_path: Path) -> None:
+    (tmp_path / "test_bad.py").write_text("import no_such_module\n")
+    (tmp_path / "test_it.py").write_text(f"def test_tried(): assert {status} == 2\n")
+    argv = ["--suite", str(tmp_path), "--output", str(tmp_path / "out"), "-n", workers, "--repeats", "0"]
+    result = CliRunner().invoke(ci, argv, standalone_mode=False)
+    if status == 1 and workers != "0":
+        # What is known to be broken stays so.
+        assert result.return_value == 1
+        assert "1 failed; and pytest could not run all tests" in _summary(tmp_path)
+    else:
+        assert isinstance(result.exception, UserError)
+        assert "pytest cannot run the tests" in str(result.exception)
+
+
 def test_results_of_an_earlier_run_are_not_mixed_with(run: Run) -> None:
     run(_FINE)
     assert "holds something already" in str(run(_FINE).exception)

@@ -239,17 +239,35 @@ def test_a_failure_has_the_machines_diagnosis_and_logs_and_a_success_has_not(
     assert complaints(suite.path / "junit.xml") == []
 
 
-def test_an_unknown_word_of_the_marker_is_refused(suite: pytest.Pytester) -> None:
-    suite.makepyfile(
-        """
-        import pytest
-        @pytest.mark.machine("small", polcy="smp")
-        def test_a(machine): pass
-        """
-    )
-    result = suite.runpytest(*PLUGIN)
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*takes accel, flavour, policy, scratch, series, not polcy"])
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ('"nowhere"', "unknown machine 'nowhere'"),
+        ('"missing.toml"', "there is no machine description"),
+        ('"small", policy="odd"', "unknown policy 'odd'"),
+        ('"small", flavour="purple"', "has no flavour 'purple'"),
+        ('"small", series="9.9"', "there is no series '9.9'"),
+        ('"small", series=("6.12", "9.9")', "there is no series '9.9'"),
+        ('"small", "per-core"', "takes one name, and the rest by words"),
+        ('"small", polcy="smp"', "takes accel, flavour, policy, scratch, series, not polcy"),
+        ("3", "takes one name, and the rest by words"),
+    ],
+)
+def test_a_marker_that_is_wrong_is_the_suites_mistake_and_not_the_kernels(
+    words: str, cause: str, suite: pytest.Pytester
+) -> None:
+    suite.makepyfile(f"import pytest\n@pytest.mark.machine({words})\ndef test_a(machine): pass")
+    workers = ("-n", "2") if "odd" in words else ()
+    result = suite.runpytest(*PLUGIN, *workers)
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "::test_a: " in str(result.stdout)
+    assert cause in str(result.stdout)
+
+
+@pytest.mark.parametrize("word", ["--lost-retries=-1", "--flaky-repeats=many", "--verdicts=/proc/x", "--verdicts=."])
+def test_a_wrong_option_is_the_users_mistake(word: str, suite: pytest.Pytester) -> None:
+    suite.makepyfile("def test_a(): pass")
+    assert suite.runpytest(*PLUGIN, word).ret == pytest.ExitCode.USAGE_ERROR
 
 
 def test_a_worker_that_breaks_is_no_success(suite: pytest.Pytester) -> None:

@@ -73,13 +73,15 @@ def tests(job: Job) -> Found:
     log = folder / "tests.log"
     if done.returncode == _NO_TESTS:
         raise UserError(f"there are no such tests: {' '.join(job.suites)} -k {wanted.expression!r}")
+    outcome = worst([one.outcome for one in found])
     if done.returncode in (_MISUSED, _INTERRUPTED):
+        if outcome is Outcome.FAILED:
+            return outcome, f"{counted(found)}; and pytest could not run all tests, see tests.log"
         raise UserError("pytest cannot run the tests", hint=f"it says why in {log}")
     if done.returncode < 0 or done.returncode == _INTERNAL:
         return Outcome.LOST, f"pytest itself ended with status {done.returncode}; by then: {counted(found)}"
     if not is_whole(folder / JUNIT / "tests.xml"):
         return Outcome.LOST, f"pytest ended without a report; by then: {counted(found)}"
-    outcome = worst([one.outcome for one in found])
     if done.returncode == _FAILED and outcome is Outcome.PASSED:
         return Outcome.FAILED, f"pytest failed, though no test did: {log}"
     return outcome, counted(found)

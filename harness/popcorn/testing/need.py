@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import astuple, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from popcorn.errors import UserError
 
 if TYPE_CHECKING:
     from popcorn.machine.boot import AccelChoice
@@ -47,19 +50,66 @@ def need_of(item: pytest.Item) -> Need | None:
     marker = item.get_closest_marker("machine")
     if marker is None:
         return None
+    series = marker.kwargs.get("series")
+    if isinstance(series, tuple):
+        series = item.callspec.params["series"]  # type: ignore[attr-defined]
+    try:
+        return _need(marker, item.path.parent, series, kvm=item.get_closest_marker("kvm") is not None)
+    except ValueError as error:
+        raise pytest.UsageError(f"{item.nodeid}: {error}") from error
+
+
+def require_sense(marker: pytest.Mark, nodeid: str, folder: Path) -> None:
+    """Look at a marker while tests are collected: a suite that is wrong is neither pytest's failure nor a kernel's.
+
+    Raises:
+        CollectError: it says something that is not known.
+    """
+    several = marker.kwargs.get("series")
+    try:
+        for series in several if isinstance(several, tuple) else (several,):
+            nr_cpus_of(_need(marker, folder, series, kvm=False))
+    except ValueError as error:
+        raise pytest.Collector.CollectError(f"{nodeid}: {error}") from error
+    except UserError as error:
+        hint = f" ({error.hint})" if error.hint else ""
+        raise pytest.Collector.CollectError(f"{nodeid}: {error}{hint}") from error
+
+
+def _need(marker: pytest.Mark, folder: Path, series: str | None, *, kvm: bool) -> Need:
+    """What a marker asks for. Raises ValueError."""
+    if len(marker.args) > 1 or not all(isinstance(name, str) for name in marker.args):
+        given = ", ".join(map(repr, marker.args))
+        raise ValueError(f"the marker machine takes one name, and the rest by words such as policy=, not {given}")
     if unknown := marker.kwargs.keys() - _OPTIONS:
-        raise pytest.UsageError(
-            f"{item.nodeid}: the marker machine takes {', '.join(sorted(_OPTIONS))}, not {', '.join(sorted(unknown))}"
-        )
+        known, wrong = ", ".join(sorted(_OPTIONS)), ", ".join(sorted(unknown))
+        raise ValueError(f"the marker machine takes {known}, not {wrong}")
     options: dict[str, Any] = dict(marker.kwargs)
-    if item.get_closest_marker("kvm") is not None:
+    if kvm:
         options["accel"] = "kvm"
-    if isinstance(options.get("series"), tuple):
-        options["series"] = item.callspec.params["series"]  # type: ignore[attr-defined]
-    if "series" in options:
-        options["series"], _, secondaries = options["series"].partition("+")
+    if series is not None:
+        options["series"], _, secondaries = series.partition("+")
         options["secondary_series"] = secondaries or options["series"]
-    return Need(_machine(marker.args[0] if marker.args else "small", item.path.parent), **options)
+    return Need(_machine(marker.args[0] if marker.args else "small", folder), **options)
+
+
+@cache
+def nr_cpus_of(need: Need) -> int:
+    """How many CPUs its machine has.
+
+    Raises:
+        UserError: there is no such machine, policy, flavour or series.
+    """
+    from popcorn.build.kconfig import fragments
+    from popcorn.build.series import load_series
+    from popcorn.config import load_machine
+    from popcorn.plan import make_plan
+
+    machine = load_machine(need.machine)
+    make_plan(machine, need.policy)
+    for series in (need.series, need.secondary_series):
+        fragments(load_series(series), need.flavour)
+    return machine.nr_cpus
 
 
 def _machine(name: str, folder: Path) -> str:

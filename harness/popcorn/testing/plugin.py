@@ -19,6 +19,7 @@ Where Popcorn is installed this is imported by every pytest: what takes long to 
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from _pytest._code.code import ExceptionRepr
 from popcorn.testing import singles, turns
 from popcorn.testing.evidence import diagnosed, evidence, keep_logs
 from popcorn.testing.kernel import Everywhere, Kernel, KernelById, everywhere_in
-from popcorn.testing.need import lacking, need_of
+from popcorn.testing.need import lacking, need_of, nr_cpus_of, require_sense
 from popcorn.testing.pool import Pool
 from popcorn.testing.repeat import EVIDENCE, RUN_DIRS, Policy, judged, run_item, tear_down_all
 from popcorn.testing.singles import SINGLE, Ktap
@@ -48,18 +49,24 @@ _SCHEDULING = pytest.StashKey[TemporaryDirectory[str]]()
 _GROUPS = "popcorn_groups"
 
 
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of times")
+    return int(text)
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("popcorn", "tests on machines of many kernels")
     group.addoption(
         "--lost-retries",
-        type=int,
+        type=_count,
         default=1,
         metavar="N",
         help="take a run that the host or QEMU lost again on a fresh machine, N times at most (default: 1)",
     )
     group.addoption(
         "--flaky-repeats",
-        type=int,
+        type=_count,
         default=0,
         metavar="N",
         help="repeat a test that failed N times, each on a fresh machine, and tell how often it fails (default: 0)",
@@ -73,7 +80,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "machine(name, policy, flavour, series, scratch, accel): the machine a test needs"
+        "markers", "machine(name, *, policy=, flavour=, series=, scratch=, accel=): the machine a test needs"
     )
     config.addinivalue_line("markers", "kvm: the test's machine runs on KVM; skipped where that does not work")
     config.addinivalue_line("markers", "slow: takes minutes; run with POPCORN_SLOW=1")
@@ -83,6 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marker = metafunc.definition.get_closest_marker("machine")
+    if marker is not None:
+        require_sense(marker, metafunc.definition.nodeid, metafunc.definition.path.parent)
     series = marker.kwargs.get("series") if marker is not None else None
     if isinstance(series, tuple):
         metafunc.fixturenames.append("series")
@@ -140,9 +149,7 @@ def _turn(item: pytest.Item) -> turns.Turn:
     need = need_of(item)
     if need is None:
         return turns.Turn(item.path.stem, None)
-    from popcorn.config import load_machine
-
-    return turns.Turn(item.path.stem, str(need), load_machine(need.machine).nr_cpus)
+    return turns.Turn(item.path.stem, str(need), nr_cpus_of(need))
 
 
 @pytest.hookimpl(tryfirst=True)

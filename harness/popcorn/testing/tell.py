@@ -76,11 +76,16 @@ class Verdicts:
         self._config = config
         self._path = Path(path) if path else None
         self._found: list[TestVerdict] = []
-        self._broken = False
+        self._broken = self._uncollected = False
+        if self._path is not None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.open("a").close()
+            except OSError as error:
+                raise pytest.UsageError(f"--verdicts {path}: {error.strerror}") from error
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             with begun_file(self._path).open("a", encoding="utf-8", errors="replace") as out:
                 out.write(f"{nodeid}\n")
 
@@ -95,6 +100,10 @@ class Verdicts:
         for single in reports_of(report):
             self._config.hook.pytest_runtest_logreport(report=single)
 
+    @pytest.hookimpl(trylast=True)
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        self._uncollected |= report.failed
+
     def pytest_internalerror(self) -> None:
         self._broken = True
 
@@ -102,6 +111,9 @@ class Verdicts:
         # pytest-xdist goes on with the other workers, and calls that a success; some tests have not run.
         if self._broken and exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        # With workers pytest runs what it could collect, and calls the rest a test that failed: which it is not.
+        elif self._uncollected and exitstatus == pytest.ExitCode.TESTS_FAILED:
+            session.exitstatus = pytest.ExitCode.INTERRUPTED
         ended = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
         if self._path is not None and not self._broken and exitstatus in ended:
             begun_file(self._path).unlink(missing_ok=True)
@@ -109,7 +121,6 @@ class Verdicts:
     def _add(self, verdict: TestVerdict) -> None:
         self._found.append(verdict)
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as out:
                 # As ASCII: a test may say what UTF-8 has no bytes for.
                 out.write(json.dumps(verdict.to_dict()) + "\n")
