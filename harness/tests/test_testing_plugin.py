@@ -320,3 +320,21 @@ def test_an_installed_popcorn_is_loaded_once(pytester: pytest.Pytester, monkeypa
     pytester.makeconftest('pytest_plugins = ["popcorn.testing.plugin"]')
     pytester.makepyfile("def test_a(pytestconfig): assert pytestconfig.option.lost_retries == 1")
     pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "popcorn.testing.plugin").assert_outcomes(passed=1)
+
+
+def test_logs_that_cannot_be_kept_take_no_verdict_away(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import pytest
+        from pathlib import Path
+        @pytest.fixture(autouse=True)
+        def _recorded(pool): pool.run_dir = Path.cwd()
+        @pytest.mark.machine()
+        def test_bad(machine): assert 1 == 2
+        def test_next(): pass
+        """
+    )
+    result = suite.runpytest(*PLUGIN, "--failed-logs=/proc/logs", "--verdicts=verdicts.jsonl")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["not all could be kept: *"])
+    assert _verdicts(suite)["test_bad"]["outcome"] == "failed"

@@ -183,7 +183,11 @@ def pytest_runtest_makereport(
             # There the terminal has it, and the JUnit report.
             report.longrepr.addsection("the machine", found.told)
         if folder := item.config.getoption("--failed-logs"):
-            keep_logs(run_dirs, Path(folder) / folder_name(item.nodeid))
+            try:
+                keep_logs(run_dirs, Path(folder) / folder_name(item.nodeid))
+            except OSError as error:
+                # The verdict is known; what goes on beside it must not take it away.
+                report.sections.append(("logs", f"not all could be kept: {error}"))
     return report
 
 
