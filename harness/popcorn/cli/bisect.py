@@ -33,11 +33,9 @@ def _share(_context: click.Context, option: click.Parameter, text: str | None, m
         share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
     except ValueError:
         share = -1.0
-    if not 0 < share <= most:
-        raise UserError(
-            f"{option.opts[0]} {text} is no share" if most == 1 else f"{option.opts[0]} {text} is not below one half",
-            hint=f"write one between 0 and {most:g}, such as 0.01 or 1%",
-        )
+    what = "is no share" if not 0 < share <= 1 else "is not below one half" if share > most else ""
+    if what:
+        raise UserError(f"{option.opts[0]} {text} {what}", hint=f"write one between 0 and {most:g}, such as 0.01 or 1%")
     return share
 
 
