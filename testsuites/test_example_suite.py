@@ -129,7 +129,7 @@ def test_sigterm_ends_machines_too_within_seconds(suite: Path, installed: Path) 
     with _started(suite, installed, log) as process:
         verdicts = suite / "out" / "verdicts.jsonl"
         deadline = time.monotonic() + _SUITE_S
-        while not verdicts.is_file():
+        while not (verdicts.is_file() and verdicts.stat().st_size):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
