@@ -240,8 +240,10 @@ def test_a_supervisor_that_is_killed_takes_its_qemu_along(
         for one in _ours():
             if "popcorn.machine.supervisor" in one:
                 os.kill(int(one.partition(":")[0]), signal.SIGKILL)
-        assert started.ended().returncode != 0 or registry.records() == []
+        up = started.ended()
     _await(lambda: not _ours(), _ours)
+    # A host that is busy may have let it end before the kill: then it rightly said that the machine is up.
+    assert up.returncode != 0 or [record.status for record in registry.records()] == ["dead"], up
     with boot() as machine:
         assert machine.alive()
 
