@@ -3,16 +3,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 
 import pytest
 
 from popcorn.machine.machine import Machine
+from popcorn.testing.switches import is_on
 
 needs_debug = pytest.mark.skipif(
-    not os.environ.get("POPCORN_DEBUG"),
+    not is_on("POPCORN_DEBUG"),
     reason="building and booting the debug kernel takes many minutes; POPCORN_DEBUG=1 runs it",
 )
 # Not what a loaded host alone can cause: stalls and hung tasks.

@@ -31,9 +31,10 @@ from popcorn.machine.machine import recorded_events
 from popcorn.machine.registry import last_run
 from popcorn.plan import make_plan
 from popcorn.run.results import read_results
+from popcorn.testing.switches import slow
 
 _SEED = 2014
-_KILLS = 20 if os.environ.get("POPCORN_SLOW") else 3
+_KILLS = 20 if slow() else 3
 _GONE_S = 8.0
 _COMMAND_S = 240.0
 # What boots fastest: a kernel on each of two CPUs.

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from popcorn.diagnose.dump import target_of
 from popcorn.diagnose.layout import START_KERNEL_MAP
 from popcorn.machine.machine import Machine
 from popcorn.testing import Kernel
+from popcorn.testing.switches import slow
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 
@@ -60,7 +60,7 @@ _FLOODS = {
     "terminal": "while :; do cat /proc/interrupts >/dev/vty5; done",
     "network": "while :; do busybox ping -q -c 200 -i 0 -s 1400 10.80.0.6; done",
 }
-_KILLS = 10 if os.environ.get("POPCORN_SLOW") else 3
+_KILLS = 10 if slow() else 3
 
 
 @pytest.mark.parametrize("flood", _FLOODS)

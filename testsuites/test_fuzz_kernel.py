@@ -6,7 +6,6 @@ The seeds are fixed. The debug kernel gets larger budgets than the one that user
 
 from __future__ import annotations
 
-import os
 import random
 import re
 import shlex
@@ -26,13 +25,14 @@ from popcorn.machine.booted import booted_kernels
 from popcorn.machine.machine import Machine
 from popcorn.machine.status import KernelStatus
 from popcorn.testing import Kernel
+from popcorn.testing.switches import slow
 
 _VICTIM = 3
 _LOADER = 1
 _PROGRAM = "/tmp/kexecfuzz"
 _SEED = 612
 _DEADLINE_S = 120.0
-_SLOW = bool(os.environ.get("POPCORN_SLOW"))
+_SLOW = slow()
 _DEFAULT = pytest.mark.machine("small", policy="per-core", scratch=True)
 _DEBUG = pytest.mark.machine("small", policy="per-core", flavour="debug", scratch=True)
 _FLAVOURS = [

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 
@@ -16,9 +15,10 @@ from workload import working
 
 from popcorn.machine.machine import Machine
 from popcorn.testing import EVERY_SERIES, Kernel
+from popcorn.testing.switches import slow
 
 _VICTIM = 3
-_RESTARTS = 100 if os.environ.get("POPCORN_SLOW") else 3
+_RESTARTS = 100 if slow() else 3
 # Of what the primary gets back of its memory; the rest are caches and what ssh connections leave.
 _LEAK_BYTES_EACH = 64 << 10
 _LEAK_BYTES = 4 << 20

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections import Counter
 from pathlib import Path
@@ -13,11 +12,13 @@ from fake_machine import Boot, booter
 from hypothesis import settings
 from users_cache import REMEMBERED, take_users_cache
 
+from popcorn.testing.switches import slow
+
 # A loaded machine is no reason to fail, and the same checkout is tried with the same examples everywhere.
 settings.register_profile("popcorn", deadline=None, derandomize=True, max_examples=40)
 # A larger search, with other examples each time.
 settings.register_profile("slow", deadline=None, derandomize=False, max_examples=3000, print_blob=True)
-settings.load_profile("slow" if os.environ.get("POPCORN_SLOW") else "popcorn")
+settings.load_profile("slow" if slow() else "popcorn")
 
 pytest_plugins = ["pytester"]
 

@@ -19,9 +19,11 @@ from typing import Any
 
 from forks import FORKS, serve_forks
 
+from popcorn.testing.switches import slow
+
 HERE = Path(__file__).parent
 SEED = 20141
-KILLS = 20 if os.environ.get("POPCORN_SLOW") else 3
+KILLS = 20 if slow() else 3
 """Of each thing that is tried."""
 
 _STEPS = frozenset(

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import platform
 import random
 import re
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import pytest
 from kexec_program import IMAGE_SIZE, LOW, MIB, PAGE, TEXT, Kernel, Load, message, on_load, on_reboot, run, vmlinux
+
+from popcorn.testing.switches import slow
 
 pytestmark = pytest.mark.skipif(platform.machine() != "x86_64", reason="kexec --popcorn exists on x86-64 only")
 
@@ -238,7 +239,7 @@ def _spoiled(seed: int) -> bytes:
 
 def test_a_spoiled_kernel_file_is_laid_out_in_its_window_or_refused_in_one_line(kernel: Kernel) -> None:
     refusals = set()
-    for seed in range(2000 if os.environ.get("POPCORN_SLOW") else 120):
+    for seed in range(2000 if slow() else 120):
         kernel.file.write_bytes(_spoiled(seed))
         done = kernel.load("--dry-run")
         assert done.returncode in (0, 1), f"seed {seed}: {done.returncode} {done.stderr}"

@@ -8,7 +8,6 @@ found then, so that no property holds because nothing happens.
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
 import subprocess
@@ -24,6 +23,7 @@ from popcorn.build.kbuild import environment
 from popcorn.build.store import get_or_build
 from popcorn.dirs import source_root
 from popcorn.files import sha256_file
+from popcorn.testing.switches import slow
 
 MODELS = source_root() / "kernel-patches" / "models"
 
@@ -126,7 +126,7 @@ def check(users_cache: None, record_property: Callable[[str, object], None], tmp
             assert verdict.errors or verdict.complete, verdict.report
             (into / _REPORT).write_text(verdict.report)
 
-        anew = bool(os.environ.get("POPCORN_SLOW"))
+        anew = slow()
         entry = get_or_build("model-report", {**asked, "tools": _tools()}, search, rebuild=anew)
         if not searched:
             record_property(REMEMBERED, "search of a model")

@@ -303,6 +303,18 @@ def test_a_suite_without_machines_keeps_its_order(suite: pytest.Pytester) -> Non
     assert names == ["test_one", "test_two", "test_three"]
 
 
+@pytest.mark.parametrize(("value", "skipped"), [(None, 1), ("", 1), ("0", 1), ("1", 0)])
+def test_slow_tests_run_if_they_are_asked_for(
+    value: str | None, skipped: int, suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if value is None:
+        monkeypatch.delenv("POPCORN_SLOW", raising=False)
+    else:
+        monkeypatch.setenv("POPCORN_SLOW", value)
+    suite.makepyfile("import pytest\n@pytest.mark.slow\ndef test_a(): pass\n")
+    suite.runpytest(*PLUGIN).assert_outcomes(skipped=skipped, passed=1 - skipped)
+
+
 def test_who_has_popcorn_installed_pays_little_for_it_in_other_suites() -> None:
     heavy = "{'numpy', 'scipy', 'paramiko', 'pydantic'}"
     script = f"import sys, popcorn.testing.plugin; assert not {heavy} & set(sys.modules)"

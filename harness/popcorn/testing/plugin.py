@@ -36,6 +36,7 @@ from popcorn.testing.need import lacking, need_of, nr_cpus_of, require_sense
 from popcorn.testing.pool import Pool
 from popcorn.testing.repeat import EVIDENCE, RUN_DIRS, Policy, judged, run_item, tear_down_all
 from popcorn.testing.singles import SINGLE, Ktap
+from popcorn.testing.switches import slow
 from popcorn.testing.tell import Verdicts, folder_name, marked
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Suites that need no machine keep their order.
     if any(test.machine for test in tests):
         items[:] = [items[index] for index in turns.order(tests)]
-    if not os.environ.get("POPCORN_SLOW"):
+    if not slow():
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="takes minutes; POPCORN_SLOW=1 runs it"))
