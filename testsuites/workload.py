@@ -6,12 +6,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from messages import OWN_ID
 
 from popcorn.errors import GuestError
 from popcorn.guest.run import run_in_several
 from popcorn.machine.machine import Machine
+from popcorn.machine.timestamps import parse_entries
 
 _COMMAND_S = 60.0
 # A host with fewer CPUs than kernels does their rounds one after the other.
@@ -21,21 +23,42 @@ _ROUND, _WRONG = "work: round", "work: WRONG"
 # Each round computes the SHA-256 of 64 KiB of zeros and sends messages to the next of those that work, and is told of
 # where it is seen from outside, so that nobody has to ask. The pause leaves a host with fewer CPUs than kernels time.
 _WORK = f"""
+busybox head -c 65536 /dev/zero >/tmp/zeros
 n=0
 while :; do
-  case $(busybox head -c 65536 /dev/zero | busybox sha256sum) in
+  case $(exec busybox sha256sum /tmp/zeros) in
     {_SUM}*) ;;
     *) echo {_WRONG} sum >/dev/kmsg ;;
   esac
-  case $(popcorn-msg stream $1 -n 50 -l 1000 2>&1) in
+  case $(exec popcorn-msg stream $1 -n 50 -l 1000 2>&1) in
     *'"delivered": 50,'*) ;;
     *) echo {_WRONG} messages >/dev/kmsg ;;
   esac
   n=$((n + 1))
   echo {_ROUND} $n >/dev/kmsg
-  sleep 1
+  sleep 0.5
 done
 """
+
+
+class _Told:
+    """What a kernel's console tells of its work, from now on."""
+
+    def __init__(self, console: Path) -> None:
+        self._console = console
+        self._at = console.stat().st_size
+        self.rounds = 0
+
+    def look(self, id: int) -> int:
+        """How many rounds it has told of; none went wrong. Reads no more than what is new: this is asked often."""
+        with self._console.open("rb") as stream:
+            stream.seek(self._at)
+            whole = stream.read().rpartition(b"\n")[0]
+        self._at += len(whole) + bool(whole)
+        lines = [entry.text for entry in parse_entries(whole.decode(errors="replace").splitlines())]
+        assert not [line for line in lines if _WRONG in line], f"kernel {id} worked wrongly"
+        self.rounds += sum(_ROUND in line for line in lines)
+        return self.rounds
 
 
 class Work:
@@ -44,12 +67,12 @@ class Work:
     def __init__(self, machine: Machine, ids: Sequence[int]) -> None:
         self._machine = machine
         self.ids = tuple(ids)
-        self._before: dict[int, int] = {}
+        self._told: dict[int, _Told] = {}
 
     def begin(self) -> None:
         """Start it in each; messages go round."""
         # An earlier test may have had them work too.
-        self._before = {id: self._told(id) for id in self.ids}
+        self._told = {id: _Told(self._machine.run_dir / "console" / f"{id}.jsonl") for id in self.ids}
         ring = " ".join(f"{id}:{next}" for id, next in zip(self.ids, (*self.ids[1:], self.ids[0]), strict=True))
         self._in_all(
             f"{OWN_ID}; for pair in {ring}; do [ ${{pair%:*}} = $id ] && next=${{pair#*:}}; done; "
@@ -58,11 +81,11 @@ class Work:
 
     def end(self) -> None:
         """End it."""
-        self._in_all("kill $(cat /tmp/working); rm /tmp/working")
+        self._in_all("kill $(cat /tmp/working); rm /tmp/working /tmp/zeros")
 
     def rounds(self) -> dict[int, int]:
         """How many rounds each has told of, all without an error."""
-        return {id: self._told(id) - self._before.get(id, 0) for id in self.ids}
+        return {id: self._told[id].look(id) for id in self.ids}
 
     def goes_on(self) -> None:
         """Wait until each has done two more rounds: one may have been nearly done before."""
@@ -77,11 +100,6 @@ class Work:
         while late := [id for id, done in self.rounds().items() if done < rounds[id]]:
             assert time.monotonic() < deadline, f"kernels {late} do not go on with their work"
             time.sleep(0.2)
-
-    def _told(self, id: int) -> int:
-        lines = [entry.text for entry in self._machine.log(id) if "work: " in entry.text]
-        assert not [line for line in lines if _WRONG in line], f"kernel {id} worked wrongly"
-        return sum(_ROUND in line for line in lines)
 
     def _in_all(self, script: str) -> dict[int, str]:
         found = {}

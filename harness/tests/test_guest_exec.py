@@ -32,9 +32,9 @@ from popcorn.machine.registry import PLAN_FILE
 from popcorn.plan import make_plan
 
 VTY = """#!/bin/sh
-# popcorn-vty exec [--timeout S] ID -- CMD...
+# popcorn-vty exec [OPTION S]... ID -- CMD...
 shift
-[ "$1" = --timeout ] && shift 2
+while [ "${1#--}" != "$1" ]; do shift 2; done
 id=$1; shift 2
 [ "$id" = 6 ] && { echo "popcorn-vty: kernel 6 is silent" >&2; exit 125; }
 KERNEL=$id LINE=vty exec "$@"

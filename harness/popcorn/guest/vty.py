@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 # A process of the primary each.
 _AT_ONCE = 64
+# What a shell has to answer in. One of many that begin at a time has few of the host's CPUs, above all when those that
+# answered already do what they were told.
+_CONNECT_S = 30
 _GRACE_S = 30.0
 
 
@@ -67,12 +70,12 @@ def run_by_lines(
         ids,
         argv,
         primary=machine.plan.primary.id,
-        launcher=_launcher(timeout_s),
+        launcher=_launcher(timeout_s, connect_s=_CONNECT_S + len(ids)),
         at_once=_AT_ONCE,
     )
     return several.answers(lambda words, hear: primary.run(words, on_output=hear), command, ids, argv)
 
 
-def _launcher(timeout_s: float | None) -> list[str]:
+def _launcher(timeout_s: float | None, connect_s: int = _CONNECT_S) -> list[str]:
     limit = ["--timeout", f"{max(1, round(timeout_s))}"] if timeout_s is not None else []
-    return ["popcorn-vty", "exec", *limit]
+    return ["popcorn-vty", "exec", *limit, "--connect-timeout", f"{connect_s}"]
