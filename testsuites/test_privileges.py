@@ -31,6 +31,8 @@ _ROOTS_AT_MOST = {
     **dict.fromkeys(("/dev/mem", "/dev/kmem", "/dev/port", "/proc/kcore"), errno.ENOENT),
     "iopl": errno.ENOSYS,
 }
+# The key by which an sshd is known, and the image that the primary has of those who have it, too.
+_SECRETS = ("/etc/dropbear/dropbear_ed25519_host_key", "/boot/secondary.cpio")
 _CONNECT_S = 60.0
 
 
@@ -52,6 +54,8 @@ def test_an_ordinary_user_of_a_kernel_can_do_nothing_to_the_others(
     for name, absent in _ROOTS_AT_MOST.items():
         assert nobody[name] in (errno.EPERM, errno.EACCES, absent), name
         assert root[name] == absent or series != "6.12", name
+    for name in _SECRETS if id == 0 else _SECRETS[:1]:
+        assert (nobody[name], root[name]) == (errno.EACCES, 0), name
     assert nobody["/proc/popcorn/kernels"] == 0
     assert {status.state for status in machine.ps()} == {"running"}
 

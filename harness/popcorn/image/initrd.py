@@ -80,7 +80,8 @@ def write_initrd(
         if one.folder != "/boot":
             boot[one.folder] = directory()
         boot[one.vmlinux_path] = regular(one.vmlinux)
-        boot[one.initrd_path] = regular(with_overlay(one.image, secondary_files or {}))
+        # It holds the private key of their sshd.
+        boot[one.initrd_path] = regular(with_overlay(one.image, secondary_files or {}), 0o600)
     with path.open("wb") as out:
         with primary.cpio.open("rb") as image:
             shutil.copyfileobj(image, out, 1 << 20)
