@@ -12,6 +12,7 @@ from pathlib import Path
 from popcorn import cpulist, progress
 from popcorn.errors import GuestError, UserError
 from popcorn.guest.copy import fetch_file, send_file
+from popcorn.guest.handing import hand_over
 from popcorn.guest.owning import make_room, take_back
 from popcorn.guest.run import run_in_several
 from popcorn.guest.ssh import Ssh
@@ -226,10 +227,10 @@ def _equip(machine: Machine, id: int) -> str:
     # The last one came last.
     if ssh.run(["sh", "-c", f"[ -x {_TOOLS_FOLDER}/{Path(_TOOLS[-1]).name} ]"]).status:
         _sh(ssh, f"mkdir -p {_TOOLS_FOLDER}")
-        with tempfile.TemporaryDirectory(prefix="popcorn-start-") as between:
-            for tool in _TOOLS:
-                fetch_file(machine.primary, tool, Path(between) / "tool")
-                send_file(ssh, Path(between) / "tool", f"{_TOOLS_FOLDER}/{Path(tool).name}")
+        for tool in _TOOLS:
+            path = f"{_TOOLS_FOLDER}/{Path(tool).name}"
+            hand_over(machine, tool, id, path)
+            _sh(ssh, f"chmod +x {path}")
     return f"PATH={_TOOLS_FOLDER}:/sbin:$PATH"
 
 
@@ -242,31 +243,37 @@ def _sh(ssh: Ssh, script: str) -> str:
 
 def _place(machine: Machine, loader: int, ids: Sequence[int], change: Change, folder: str) -> None:
     """Put into the loader's folder what it starts kernels from: their orders, images if they are not there yet."""
-    ssh = machine.ssh(loader)
     there: dict[str, str] = {}
-    with tempfile.TemporaryDirectory(prefix="popcorn-start-") as name:
-        between = Path(name)
-        for id in ids:
-            fields = parse_conf(machine.primary.get(f"{_CONF}/{id}.conf").decode())
-            for field, own in (("VMLINUX", change.vmlinux), ("INITRD", change.initrd)):
-                source = fields[field]
-                if own is None and loader == machine.plan.primary.id:
-                    continue
-                key = f"{field} {own or source}"
-                if key not in there:
-                    there[key] = f"{folder}/{len(there)}"
-                    local = between / str(len(there))
-                    if own is None:
-                        fetch_file(machine.primary, source, local)
-                    else:
-                        local.write_bytes(
-                            with_overlay(own, change.overlay or {}) if field == "INITRD" else own.read_bytes()
-                        )
-                    send_file(ssh, local, there[key])
-                    local.unlink()
-                fields[field] = there[key]
-            fields["CMDLINE"] = f"{fields['CMDLINE']} {change.parameters}".rstrip()
-            ssh.put(format_conf(fields).encode(), f"{folder}/{id}.conf")
+    for id in ids:
+        fields = parse_conf(machine.primary.get(f"{_CONF}/{id}.conf").decode())
+        for field, own in (("VMLINUX", change.vmlinux), ("INITRD", change.initrd)):
+            source = fields[field]
+            if own is None and loader == machine.plan.primary.id:
+                continue
+            key = f"{field} {own or source}"
+            if key not in there:
+                there[key] = f"{folder}/{len(there)}"
+                _place_image(machine, loader, field, source, own, change.overlay or {}, there[key])
+            fields[field] = there[key]
+        fields["CMDLINE"] = f"{fields['CMDLINE']} {change.parameters}".rstrip()
+        machine.ssh(loader).put(format_conf(fields).encode(), f"{folder}/{id}.conf")
+
+
+def _place_image(
+    machine: Machine, loader: int, field: str, source: str, own: Path | None, overlay: Files, target: str
+) -> None:
+    """Put a file of the host, or if there is none, of the primary into the loader."""
+    if own is None and field == "VMLINUX":
+        hand_over(machine, source, loader, target)
+        return
+    with tempfile.TemporaryDirectory(prefix="popcorn-start-") as between:
+        local = Path(between) / "image"
+        if own is None:
+            # In it is the key that shows that a kernel's sshd is one.
+            fetch_file(machine.primary, source, local)
+        else:
+            local.write_bytes(with_overlay(own, overlay) if field == "INITRD" else own.read_bytes())
+        send_file(machine.ssh(loader), local, target)
 
 
 def _await_ended(machine: Machine, ids: Sequence[int]) -> None:
