@@ -27,6 +27,8 @@ until busybox nc "$2" "$3" </dev/null >"$4" 2>/dev/null && [ -s "$4" ]; do
 done
 busybox sha256sum <"$4"
 """
+# It may be about to be offered, or have been fetched.
+_DROP = 'for _ in 1 2 3 4 5 6 7 8; do busybox nc 127.0.0.1 "$1" </dev/null >/dev/null 2>&1 && exit; sleep 0.2; done'
 
 
 def hand_over(machine: Machine, source: str, id: int, target: str) -> None:
@@ -36,10 +38,16 @@ def hand_over(machine: Machine, source: str, id: int, target: str) -> None:
         GuestError: it did not arrive whole, or a kernel cannot be reached.
         MachineLostError: the machine is gone.
     """
-    where = (str(_PATIENCE_S), str(address_of(machine.plan.primary.id).v4), str(random.choice(_PORTS)))
+    port = str(random.choice(_PORTS))
+    where = (str(_PATIENCE_S), str(address_of(machine.plan.primary.id).v4), port)
     with ThreadPoolExecutor(1) as pool:
         offer = pool.submit(machine.primary.run, ["sh", "-c", _OFFER, "sh", *where, source])
-        taken = machine.ssh(id).run(["sh", "-c", _TAKE, "sh", *where, target])
+        try:
+            taken = machine.ssh(id).run(["sh", "-c", _TAKE, "sh", *where, target])
+        except BaseException:
+            # Whoever interrupts this does not wait until nobody has come for it.
+            machine.primary.run(["sh", "-c", _DROP, "sh", port])
+            raise
         offered = offer.result()
     if taken.status or offered.stdout != taken.stdout:
         said = offered.stderr_text.strip() or f"it has {taken.stdout_text.strip() or 'nothing'}"
