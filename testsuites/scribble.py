@@ -62,6 +62,10 @@ class Scribbler:
     def scribble(self, target: Target, words: int) -> None:
         """Overwrite so many 32-bit words of a target."""
         for _ in range(words):
-            (extent,) = self._memory.extents(target.start + 4 * self._random.randrange(target.size // 4), 4)
             word = self._random.choice((self._random.randrange(1 << 32), self._random.choice(_NASTY)))
-            os.pwrite(self._nodes[extent.node], word.to_bytes(4, "little"), extent.offset)
+            self.write(target.start + 4 * self._random.randrange(target.size // 4), word.to_bytes(4, "little"))
+
+    def write(self, address: int, content: bytes) -> None:
+        """Write to guest-physical memory, within one page."""
+        (extent,) = self._memory.extents(address, len(content))
+        os.pwrite(self._nodes[extent.node], content, extent.offset)

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from command import popcorn
 from debugging import needs_debug, reports
 from messages import OWN_ID, answers, inbox
 from scribble import Scribbler, targets
@@ -80,6 +81,25 @@ def test_what_another_kernel_overwrites_harms_nobody(
         refused = int(kernel(_CULPRIT).shell(f"refused=0; {seeds}; echo $refused"))
     assert refused < _TIMES, "nothing was overwritten"
     _assert_unharmed(what, machine, kernels, kernel)
+
+
+@_DEFAULT
+def test_who_died_while_it_told_its_memory_is_taken_to_have_all_until_it_is_ended(
+    machine: Machine, kernel: KernelById
+) -> None:
+    region = machine.region()
+    header, ffi = region.header(), region.layout.ffi
+    slot = machine.record.region_start + header.slot_offset + _VICTIM * header.slot_stride
+    told = region.slot(_VICTIM).range_seq
+    with Scribbler(machine, seed=1) as scribbler:
+        scribbler.write(slot + ffi.offsetof("struct popcorn_slot", "range_seq"), (told | 1).to_bytes(8, "little"))
+    refused = popcorn("restart", "--name", machine.name, str(_CULPRIT))
+    assert (refused.returncode, region.slot(_CULPRIT).state) == (3, "parked"), refused.stderr
+    assert f"kernel {_VICTIM} does not tell what memory it has" in refused.stderr
+    assert kernel(_VICTIM).shell("echo $((6 * 7))") == "42\n"
+    assert popcorn("restart", "--name", machine.name, "--force", str(_VICTIM)).returncode == 0
+    assert region.slot(_VICTIM).range_seq % 2 == 0
+    assert popcorn("start", "--name", machine.name, str(_CULPRIT)).returncode == 0
 
 
 @contextmanager
