@@ -13,7 +13,8 @@ import pytest
 from popcorn.bisect.actions import Found, Refused, Terms, Try
 from popcorn.bisect.evidence import Run, Stage
 from popcorn.bisect.history import Answer, History, Mark, Next
-from popcorn.bisect.search import Search, run_search
+from popcorn.bisect.next import run_search
+from popcorn.bisect.search import Search
 from popcorn.build.git import git, output
 from popcorn.errors import UserError
 

@@ -4,7 +4,8 @@
 evidence    what one run of the test told, and what a failure goes by
 sequential  how many runs are enough
 history     which change to try next: git's own bisection
-search      the search itself, a pure function of the evidence
+search      all evidence of a search, and what follows from it
+next        what the search does next, a pure function of the evidence
 journal     the evidence on disk, so that a search goes on after an interruption
 spaces      what is searched: patches, commits, options of a configuration, parameters
 trial       one run: build, boot, test

@@ -12,7 +12,8 @@ from popcorn.bisect.candidate import require_same_patches
 from popcorn.bisect.evidence import Run
 from popcorn.bisect.history import History
 from popcorn.bisect.journal import Journal
-from popcorn.bisect.search import Search, run_search
+from popcorn.bisect.next import run_search
+from popcorn.bisect.search import Search
 from popcorn.bisect.shift import Shift
 from popcorn.bisect.task import SEARCH_REPOSITORY
 from popcorn.bisect.trial import Laboratory, MakePlan

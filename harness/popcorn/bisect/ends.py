@@ -4,24 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from popcorn.bisect.actions import Action, Refused, Try
 from popcorn.bisect.evidence import commonest
-from popcorn.bisect.sequential import Rates, rate_below
+from popcorn.bisect.search import ENOUGH_FAILURES, NR_ALWAYS, NR_MEASURED, Search, rates_of
+from popcorn.bisect.sequential import rate_below
 from popcorn.bisect.shift import Shift
-
-if TYPE_CHECKING:
-    from popcorn.bisect.search import Search
-
-ALWAYS = 0.95
-"""The rate on the way of a failure that each run at the bad end showed."""
-NR_ALWAYS = 3
-"""So many runs at the bad end, all failed, count as always."""
-ENOUGH_FAILURES = 8
-"""A rate is measured until the bad end failed so often."""
-NR_MEASURED = 5
-"""So many measurements at either end tell what is worse; up to four times as many if their spread hides it."""
 
 
 def bad_end(search: Search) -> Action | None:
@@ -113,9 +101,3 @@ def good_end(search: Search) -> Action | None:
             "name a later good end, one with which the test passes",
         )
     return None
-
-
-def rates_of(bad: float, noise: float) -> Rates:
-    """Rates that differ enough for runs to tell them apart."""
-    bad = min(bad, ALWAYS)
-    return Rates(bad, min(noise, bad / 4))

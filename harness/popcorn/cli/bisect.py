@@ -343,11 +343,12 @@ def status(name: str, as_json: bool) -> None:
 def _next(journal: Journal, words: Any, search: Any) -> str:
     from popcorn.bisect.actions import Try
     from popcorn.bisect.conduct import Progress, seconds_left
+    from popcorn.bisect.next import next_action
 
     try:
         # What is next, git tells, whose state is the search's own.
         with journal.held():
-            action = search.next()
+            action = next_action(search)
     except UserError:
         return "it is going on"
     if isinstance(action, Try):
