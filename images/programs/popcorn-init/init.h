@@ -2,9 +2,6 @@
 #ifndef POPCORN_INIT_H
 #define POPCORN_INIT_H
 
-void complain(const char *what);
-void write_to(const char *path, const char *text);
-
 /* network.c */
 void raise_network(long id);
 

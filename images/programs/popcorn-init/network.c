@@ -18,6 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "complain.h"
 #include "init.h"
 
 #define INTERFACE	"pcn0"

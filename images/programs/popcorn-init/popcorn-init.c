@@ -26,6 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "complain.h"
 #include "init.h"
 
 #define SHELL		"/bin/busybox"
@@ -34,27 +35,11 @@
 #define RESPAWN_S	1	/* a shell that lived shorter is made to wait */
 #define GRACE_S		2	/* between SIGTERM and SIGKILL at the end */
 
-void complain(const char *what)
-{
-	dprintf(2, "popcorn-init: %s: %s\n", what, strerror(errno));
-}
-
 static void mount_at(const char *type, const char *where)
 {
 	mkdir(where, 0755);
 	if (mount(type, where, type, MS_NOSUID, NULL) && errno != EBUSY)
 		complain(where);
-}
-
-void write_to(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return;
-	if (write(fd, text, strlen(text)) < 0)
-		complain(path);
-	close(fd);
 }
 
 /* From the "id:" line of /proc/popcorn/self; -1 if there is none. */

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "complain.h"
 #include "init.h"
 
 #define DROPBEAR	"/usr/sbin/dropbear"
