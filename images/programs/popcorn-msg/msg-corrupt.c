@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
+#include "msg-failed.h"
+#include "msg-usage.h"
 #include "msg.h"
 
 static int corrupt(int fd, const struct options *o, const char *name, __u32 what)

@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "msg-failed.h"
 #include "msg.h"
 
 #define TIMEOUT_S	60

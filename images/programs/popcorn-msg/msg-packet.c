@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "msg-failed.h"
 #include "msg.h"
 
 /* One byte more than can be sent: the kernel, not this program, says what is too long. */

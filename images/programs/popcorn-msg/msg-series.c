@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "msg-failed.h"
 #include "msg.h"
 
 uint64_t now_ns(void)

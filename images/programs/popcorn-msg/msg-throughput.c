@@ -7,10 +7,11 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
+#include "msg-failed.h"
+#include "msg-self.h"
 #include "msg.h"
 
 #define KERNELS	"/proc/popcorn/messages"
-#define SELF	"/proc/popcorn/self"
 
 #define NR_KERNELS_MAX	512
 
@@ -49,21 +50,6 @@ int measure(int fd, const struct options *o, __u32 what)
 	if (errno)
 		failed(names[what]);
 	return 0;
-}
-
-/* Returns whether that could be read. */
-bool read_own_id(__u32 *id)
-{
-	FILE *self = fopen(SELF, "r");
-	bool found = false;
-	char line[512];
-
-	if (!self)
-		return false;
-	while (!found && fgets(line, sizeof(line), self))
-		found = sscanf(line, "id: %u", id) == 1;
-	fclose(self);
-	return found;
 }
 
 static size_t reachable_kernels(unsigned int *ids)

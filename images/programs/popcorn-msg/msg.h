@@ -2,7 +2,6 @@
 #ifndef POPCORN_MSG_H
 #define POPCORN_MSG_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,13 +24,6 @@ struct options {
 	int verbose;
 };
 
-/* popcorn-msg.c */
-void __attribute__((noreturn)) misused(const char *format, ...);
-unsigned long number(const char *text, const char *name, unsigned long most);
-const char *reason(int error);
-void __attribute__((noreturn)) failed(const char *what);
-void __attribute__((noreturn)) failed_after(const char *what, size_t nr, const char *things);
-
 /* msg-series.c */
 struct series {
 	uint64_t *value;
@@ -51,7 +43,6 @@ int call(int fd, const struct options *o);
 /* msg-throughput.c */
 int measure(int fd, const struct options *o, __u32 what);
 int stream_all(int fd, const struct options *o);
-bool read_own_id(__u32 *id);
 
 /* msg-packet.c */
 int send_packets(int fd, const struct options *o);

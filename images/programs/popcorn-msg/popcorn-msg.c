@@ -10,141 +10,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "msg-failed.h"
+#include "msg-usage.h"
 #include "msg.h"
 
 #define DEVICE	"/dev/popcorn"
-
-static const char usage[] =
-	"usage: popcorn-msg ping KERNEL [-n COUNT] [-l BYTES] [-i MICROSECONDS] [-t SECONDS] [-T TYPE]\n"
-	"                        [-H] [-v]\n"
-	"       popcorn-msg call CPU [-n COUNT] [-i MICROSECONDS]\n"
-	"       popcorn-msg stream KERNEL|all [-n COUNT] [-l BYTES]\n"
-	"       popcorn-msg copy KERNEL [-n COUNT] [-l BYTES]\n"
-	"       popcorn-msg fanout GROUP [-n COUNT] [-l BYTES]\n"
-	"       popcorn-msg group open | close GROUP | join GROUP | leave GROUP\n"
-	"       popcorn-msg send KERNEL PORT [-e] [-g] [-H] [-N] <DATA\n"
-	"       popcorn-msg receive PORT [-n COUNT] [-t SECONDS] [-r]\n"
-	"       popcorn-msg corrupt KERNEL inbox|netbox|registry [-n COUNT] [-s SEED]\n"
-	"ping: round trips by stage; call: a function call on another CPU of this kernel;\n"
-	"stream: until all messages were handled; copy: the same bytes without protocol;\n"
-	"corrupt: overwrite words that the kernel reads, if this one was built for that.\n"
-	"  -h, --help  print this\n"
-	"  -n COUNT    how many times (1000)\n"
-	"  -l BYTES    payload of each message (0)\n"
-	"  -i MICROSECONDS  pause between two, in which the other side falls asleep (0)\n"
-	"  -t SECONDS  give up after so long without an answer (60) or a message (never)\n"
-	"  -T TYPE     of messages; one that nobody handles is refused (the one for pings)\n"
-	"  -H          high priority\n"
-	"  -e          each line is a message\n"
-	"  -g          KERNEL is a multicast group\n"
-	"  -N          fail rather than wait when the receiver's queue is full\n"
-	"  -r          write the payloads and nothing else\n"
-	"  -s SEED     of what is overwritten, and with what (0)\n"
-	"  -v          a line for each round trip as well, in TSC cycles\n";
-
-void __attribute__((noreturn)) misused(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	fputs("popcorn-msg: ", stderr);
-	vfprintf(stderr, format, arguments);
-	fprintf(stderr, "\n%s", usage);
-	exit(2);
-}
-
-/* Whom the verb's first argument names, for what is said when that is refused. */
-static enum { NOBODY, KERNEL, CPU } addressee;
-static __u32 address;
-
-/* What may not be a destination. */
-static const char *invalid(void)
-{
-	static char text[64];
-	__u32 self;
-
-	if (addressee == CPU) {
-		snprintf(text, sizeof(text), "this kernel has no other CPU %u", address);
-		return text;
-	}
-	if (addressee == KERNEL && read_own_id(&self) && self == address) {
-		snprintf(text, sizeof(text), "this is kernel %u itself", address);
-		return text;
-	}
-	return strerror(EINVAL);
-}
-
-/* What an error means here, where errno's own text would mislead. */
-const char *reason(int error)
-{
-	switch (error) {
-	case EHOSTUNREACH:
-		return "there is no such kernel, or it has not joined";
-	case EHOSTDOWN:
-		return "the kernel went away without an answer";
-	case EMSGSIZE:
-		return "the message is too long";
-	case EPROTONOSUPPORT:
-		return "nobody handles messages of this type there";
-	case ECONNREFUSED:
-		return "no process of that kernel is bound to the port";
-	case EAGAIN:
-		return "there is no room at the receiver";
-	case ETIMEDOUT:
-		return "no answer in time";
-	case ETIME:
-		return "no message in time";
-	case ENOENT:
-		return "the group is not open, or this kernel is no member";
-	case EALREADY:
-		return "this kernel is a member already";
-	case ENOSPC:
-		return "all groups are open";
-	case ENOTCONN:
-		return "this kernel has not joined the others";
-	case EADDRINUSE:
-		return "another process is bound to the port";
-	case EIO:
-		return "what the other kernel reads from is corrupt";
-	case EINVAL:
-		return invalid();
-	case EOPNOTSUPP:
-	case ENOTTY:
-		return "this kernel was not built to do that (flavour debug)";
-	default:
-		return strerror(error);
-	}
-}
-
-void __attribute__((noreturn)) failed(const char *what)
-{
-	fprintf(stderr, "popcorn-msg: %s: %s\n", what, reason(errno));
-	exit(1);
-}
-
-void __attribute__((noreturn)) failed_after(const char *what, size_t nr, const char *things)
-{
-	fprintf(stderr, "popcorn-msg: %s, after %zu %s: %s\n", what, nr, things, reason(errno));
-	exit(1);
-}
-
-unsigned long number(const char *text, const char *name, unsigned long most)
-{
-	unsigned long value;
-	char *end;
-
-	errno = 0;
-	value = strtoul(text, &end, 0);
-	if (errno || end == text || *end || value > most || *text == '-')
-		misused("%s: expected a number up to %lu, found '%s'", name, most, text);
-	return value;
-}
 
 static void parse_options(int argc, char **argv, struct options *o)
 {
@@ -223,11 +98,10 @@ static int run(int fd, char **argv, struct options *o)
 	if (!strcmp(verb, "stream") && !strcmp(first, "all"))
 		return stream_all(fd, o);
 	o->to = number(first, verb, 0xffffffff);
-	address = o->to;
 	if (!strcmp(verb, "call"))
-		addressee = CPU;
+		set_addressee(CPU, o->to);
 	else if (strcmp(verb, "fanout") && strcmp(verb, "receive") && !o->group)
-		addressee = KERNEL;
+		set_addressee(KERNEL, o->to);
 	if (!strcmp(verb, "ping"))
 		return ping(fd, o);
 	if (!strcmp(verb, "call"))
