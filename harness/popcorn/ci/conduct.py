@@ -9,53 +9,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from popcorn import __version__, junit
 from popcorn.ci import steps
+from popcorn.ci.found import Found
 from popcorn.ci.job import Job
-from popcorn.ci.record import COMPARE, JUNIT, SUMMARY_FILE, TESTS, VERDICTS_FILE, Record, Step
+from popcorn.ci.record import COMPARE, JUNIT, SUMMARY_FILE, TESTS, Record, Step
 from popcorn.ci.summary import render
 from popcorn.errors import PopcornError, UserError
 from popcorn.files import write_atomic
-from popcorn.gate.compare import Comparison, Verdict, compare
+from popcorn.gate.compare import Verdict, compare
 from popcorn.gate.measured import read_measured
 from popcorn.gate.tell import conclusion
 from popcorn.progress import note
 from popcorn.run.manifest import code_commit, typed_words
-from popcorn.testing.tell import read_unended, read_verdicts
-from popcorn.testing.verdict import Outcome, TestVerdict, exit_status
-
-
-@dataclass
-class Found:
-    """All that is known by now."""
-
-    job: Job
-    record: Record
-    comparisons: dict[str, Comparison] = field(default_factory=dict)
-    """By experiment."""
-
-    @property
-    def verdicts(self) -> list[TestVerdict]:
-        return read_verdicts(self.job.folder / VERDICTS_FILE)
-
-    @property
-    def unended(self) -> list[str]:
-        """The tests that ran when they were stopped."""
-        return read_unended(self.job.folder / VERDICTS_FILE)
-
-    @property
-    def before(self) -> dict[str, TestVerdict]:
-        """What the baseline's tests came to, by test."""
-        folder = self.job.wanted.baseline
-        return {one.test: one for one in read_verdicts(folder / VERDICTS_FILE)} if folder else {}
-
-    def status(self) -> int:
-        """The exit status that this comes to."""
-        return exit_status([*(step.outcome for step in self.record.steps), *(one.outcome for one in self.verdicts)])
+from popcorn.testing.verdict import Outcome
 
 
 class Conductor:

@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import jinja2
 
+from popcorn.ci.found import Found
 from popcorn.ci.record import COMPARE, TESTS, Step
 from popcorn.experiment.timing import as_time
 from popcorn.gate.compare import Finding, Verdict, idle_rules
 from popcorn.gate.tell import HEADER, row
 from popcorn.testing.verdict import Outcome, TestVerdict
-
-if TYPE_CHECKING:
-    from popcorn.ci.conduct import Found
 
 _MOST_ROWS = 50
 """Of each table: a page that takes half a megabyte is shown by nobody."""
