@@ -11,7 +11,8 @@ from pathlib import Path
 
 from popcorn.config.machine import Machine as MachineConfig
 from popcorn.experiment.protocols import Files, Kernel, Setting, State
-from popcorn.experiment.systems.booting import Member, Running, one_machine
+from popcorn.experiment.systems.booting import one_machine
+from popcorn.experiment.systems.running import Member, Running
 from popcorn.experiment.systems.wire import beside, client_name
 from popcorn.machine.instructions import InstructionFile
 from popcorn.machine.limits import expected_bytes

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from popcorn.experiment.protocols import Files, Kernel, Setting, State
-from popcorn.experiment.systems.booting import Member, Running, one_machine
+from popcorn.experiment.systems.booting import one_machine
+from popcorn.experiment.systems.running import Member, Running
 from popcorn.experiment.systems.wire import SERVER, beside, client_name
 from popcorn.machine.instructions import InstructionFile
 from popcorn.machine.limits import expected_bytes

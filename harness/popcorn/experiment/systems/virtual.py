@@ -17,7 +17,8 @@ from pathlib import Path
 from popcorn.config.sizes import MIB
 from popcorn.dirs import runtime_dir
 from popcorn.experiment.protocols import Files, Kernel, Setting, State
-from popcorn.experiment.systems.booting import Member, Running, await_all, booting
+from popcorn.experiment.systems.booting import await_all, booting
+from popcorn.experiment.systems.running import Member, Running
 from popcorn.experiment.systems.wire import (
     INTERFACE,
     NETWORK,

@@ -14,16 +14,15 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
 
 from popcorn.config.machine import Machine as MachineConfig
 from popcorn.config.sizes import GIB, MIB
 from popcorn.dirs import runtime_dir
 from popcorn.errors import GuestError, HostError
-from popcorn.experiment.protocols import Files, Kernel, Setting
+from popcorn.experiment.protocols import Files, Setting
 from popcorn.experiment.systems.booting import await_all, booting
-from popcorn.guest.finished import Finished
+from popcorn.experiment.systems.running import ClientMachine
 from popcorn.machine.machine import Machine
 from popcorn.machine.qemu import Accel
 from popcorn.plan import make_plan
@@ -50,21 +49,6 @@ echo 16384 >/sys/module/nf_conntrack/parameters/hashsize
 echo 262144 >nf_conntrack_max
 echo 5 >nf_conntrack_tcp_timeout_time_wait
 """
-
-
-@dataclass(frozen=True)
-class ClientMachine:
-    """A machine beside a system; fits `protocols.Client`."""
-
-    machine: Machine
-    addresses: Mapping[int, str]
-    """By the kernel's id in the system."""
-
-    def address(self, kernel: Kernel) -> str:
-        return self.addresses[kernel.id]
-
-    def run(self, argv: Sequence[str], timeout_s: float) -> Finished:
-        return self.machine.exec(0, argv, timeout_s=timeout_s)
 
 
 def client_name(setting: Setting) -> str:
