@@ -12,6 +12,7 @@ from tempfile import mkdtemp
 
 import pytest
 from command import POPCORN
+from own_suite import installed as installed
 
 # By this name it is loaded once, be it installed or not.
 pytest_plugins = ["popcorn.testing.plugin"]

@@ -19,28 +19,16 @@ from xml.etree import ElementTree
 import psutil
 import pytest
 from command import await_no_qemu, qemus
+from own_suite import EXAMPLE
 
-from popcorn.dirs import source_root
-
-_EXAMPLE = "harness/examples/own-suite"
 _SUITE_S = 500.0
 _STOPPED_S = 10.0
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Popcorn as pip installs it, in a folder of its own."""
-    place = tmp_path_factory.mktemp("installed")
-    words = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
-    argv = [sys.executable, "-m", "pip", "install", *words, "--target", str(place), str(source_root())]
-    subprocess.run(argv, check=True, capture_output=True, timeout=300)
-    return place
 
 
 @pytest.fixture
 def suite(private_dirs: Path) -> Path:
     """The example, away from this checkout."""
-    shutil.copytree(source_root() / _EXAMPLE, private_dirs / "suite")
+    shutil.copytree(EXAMPLE, private_dirs / "suite")
     return private_dirs / "suite"
 
 

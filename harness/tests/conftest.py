@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fake_machine import Boot, booter
 from hypothesis import settings
+from own_suite import installed as installed
 from users_cache import REMEMBERED, take_users_cache
 
 from popcorn.testing.switches import slow

@@ -10,26 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from popcorn.dirs import source_root
-
-EXAMPLE = "harness/examples/own-suite"
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Popcorn as pip installs it from this checkout, in a folder of its own."""
-    place = tmp_path_factory.mktemp("installed")
-    words = ("--no-deps", "--no-index", "--no-build-isolation", "--disable-pip-version-check", "--quiet")
-    argv = [sys.executable, "-m", "pip", "install", *words, "--target", str(place), str(source_root())]
-    subprocess.run(argv, check=True, capture_output=True, timeout=300)
-    return place
+from own_suite import EXAMPLE
 
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     """The example, away from this checkout."""
-    shutil.copytree(source_root() / EXAMPLE, tmp_path / "suite")
+    shutil.copytree(EXAMPLE, tmp_path / "suite")
     return tmp_path / "suite"
 
 
