@@ -11,7 +11,8 @@ import pytest
 
 from popcorn import cpulist
 from popcorn.errors import GuestError
-from popcorn.machine.machine import Machine, recorded_events
+from popcorn.machine.machine import Machine
+from popcorn.machine.recorded import recorded_events
 from popcorn.machine.status import KernelStatus
 from popcorn.testing import Pool
 

@@ -27,7 +27,7 @@ from popcorn.build import store
 from popcorn.config import load_machine
 from popcorn.dirs import cache_dir, source_root
 from popcorn.machine.assemble import kernel_files
-from popcorn.machine.machine import recorded_events
+from popcorn.machine.recorded import recorded_events
 from popcorn.machine.registry import last_run
 from popcorn.plan import make_plan
 from popcorn.run.results import read_results

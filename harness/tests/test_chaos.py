@@ -26,7 +26,8 @@ from popcorn.build import store
 from popcorn.dirs import cache_dir, runs_dir
 from popcorn.image import keys
 from popcorn.machine import registry
-from popcorn.machine.machine import Machine, recorded_events
+from popcorn.machine.machine import Machine
+from popcorn.machine.recorded import recorded_events
 from popcorn.report.page import REPORT_FILE, write_report
 from popcorn.run.results import Measurement, Results, read_results
 

@@ -18,7 +18,7 @@ from fake_machine import Boot
 from popcorn.build import apt, store
 from popcorn.build.workspace import interruptible
 from popcorn.clock import RunClock
-from popcorn.machine.machine import recorded_events
+from popcorn.machine.recorded import recorded_events
 from popcorn.process import Completed
 
 _HOUR_S = 3600.0

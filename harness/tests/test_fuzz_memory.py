@@ -25,11 +25,11 @@ from popcorn.diagnose.reports import cause, find_reports
 from popcorn.diagnose.verdict import diagnose
 from popcorn.errors import PopcornError
 from popcorn.guest.several import FrameParser
-from popcorn.machine.machine import read_log, recorded_events
 from popcorn.machine.memory import GuestMemory, create_node_memory
 from popcorn.machine.peers import peer_of, says_network_is_down
 from popcorn.machine.progress import CpuTimes, Progress
 from popcorn.machine.qmp import forwarded_port
+from popcorn.machine.recorded import read_log, recorded_events
 from popcorn.machine.recorder import Recorder
 from popcorn.machine.registry import Record
 from popcorn.machine.status import kernel_statuses

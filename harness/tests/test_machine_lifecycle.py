@@ -22,7 +22,8 @@ from popcorn.errors import GuestError, HostError, MachineLostError, UserError
 from popcorn.machine import registry, starved
 from popcorn.machine.boot import up
 from popcorn.machine.control import ask
-from popcorn.machine.machine import attach, attach_up, recorded_logs
+from popcorn.machine.machine import attach, attach_up
+from popcorn.machine.recorded import recorded_logs
 from popcorn.plan import make_plan
 
 CHILD = """

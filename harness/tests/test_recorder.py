@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shared_region import WrittenRegion
 
-from popcorn.machine.machine import read_log, recorded_events, recorded_logs
+from popcorn.machine.recorded import read_log, recorded_events, recorded_logs
 from popcorn.machine.recorder import Recorder
 from popcorn.machine.timestamps import Entry, LineSplitter, parse_entries
 

@@ -20,7 +20,7 @@ from popcorn.bisect.trial import MACHINE, selection
 from popcorn.build.artifacts import KernelArtifact
 from popcorn.build.kernel import KERNEL_VARIABLE
 from popcorn.dirs import cache_dir
-from popcorn.machine.machine import plan_of
+from popcorn.machine.recorded import plan_of
 from popcorn.machine.registry import PLAN_FILE
 
 _WHAT = {"patches": "patches", "commits": "commits", "options": "options", "parameters": "parameters"}

@@ -27,7 +27,8 @@ def dump(name: str, id: str, file: Path, run_dir: Path | None) -> None:
     """
     from popcorn.diagnose.dump import at_rest, kept_memory, live_region, target_of, write_dump
     from popcorn.machine import registry
-    from popcorn.machine.machine import Machine, plan_of
+    from popcorn.machine.machine import Machine
+    from popcorn.machine.recorded import plan_of
 
     record = None if run_dir is not None else registry.read_record(registry.check_name(name))
     if record is not None and record.status != "dead":

@@ -31,7 +31,7 @@ def log(name: str, id: str | None, follow: bool, raw: bool, as_json: bool, run_d
     Without an ID, list what was recorded.
     """
     from popcorn.machine import registry
-    from popcorn.machine.machine import follow_log, recorded_logs
+    from popcorn.machine.recorded import follow_log, recorded_logs
 
     folder = run_dir or registry.last_run(name)
     if id is None:

@@ -15,7 +15,7 @@ from popcorn.diagnose.verdict import Diagnosis, diagnose
 from popcorn.errors import PopcornError, UserError
 from popcorn.machine.lastwords import REGION_DUMP
 from popcorn.machine.layout import Region, load_layout
-from popcorn.machine.machine import plan_of, read_log, recorded_events
+from popcorn.machine.recorded import plan_of, read_log, recorded_events
 from popcorn.plan.model import Plan
 
 _HEADER = "popcorn.h"

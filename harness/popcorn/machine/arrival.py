@@ -18,6 +18,7 @@ from popcorn.files import write_atomic
 from popcorn.machine.control import ask
 from popcorn.machine.layout import NotFormattedError, Region, Slot, unknown_slot
 from popcorn.machine.limits import require_room_to_record
+from popcorn.machine.recorded import recorded_events
 
 if TYPE_CHECKING:
     from popcorn.machine.machine import Machine
@@ -145,8 +146,6 @@ def boot_times(machine: Machine) -> list[KernelBoot]:
 
     Of a machine that goes on from a snapshot: what they took when the saved one was booted.
     """
-    from popcorn.machine.machine import recorded_events
-
     region = machine.region()
     khz = await_tsc_khz(machine)
     ready: dict[object, float] = {}

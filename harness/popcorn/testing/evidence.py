@@ -89,7 +89,7 @@ def keep_logs(run_dirs: Sequence[Path], into: Path) -> None:
 def _told(machine: MachineDiagnosis) -> str:
     from popcorn.diagnose.excerpt import essence
     from popcorn.diagnose.kinds import Kind
-    from popcorn.machine.machine import read_log, recorded_logs
+    from popcorn.machine.recorded import read_log, recorded_logs
 
     lines = [f"machine: {machine.infrastructure}"] if machine.infrastructure else []
     for kernel in machine.kernels:
