@@ -66,7 +66,7 @@ def test_a_parameter_is_blamed_and_the_search_told_by_every_verb(private_dirs: P
         ("boot hang", ["--command", "true"]),
         ("wrong result", ["--command", _LOADER]),
         ("flaky crash", ["--command", "true", "--flaky-rate", "20%"]),
-        ("more IPIs", ["--metric", "msg.ipis.0", "--worse", "10%"]),
+        ("more IPIs", ["--metric", "msg.ipis_idle", "--worse", "10%"]),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )

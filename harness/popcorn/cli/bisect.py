@@ -41,7 +41,7 @@ def bisect(ctx: click.Context, name: str | None, resume: str | None, as_json: bo
     popcorn bisect --tree ~/linux --good v6.12.117 --bad stable/linux-6.12.y --test smoke
     popcorn bisect --fragment my.config --command true
     popcorn bisect --parameter append=nosmt --parameter policy=per-node --command true
-    popcorn bisect --good 20 --metric msg.ipis.0 --worse 10%
+    popcorn bisect --good 20 --metric msg.ipis_idle --worse 10%
 
     Exit status: 0 found, 1 not to be told apart from others, 2 the ends are wrong, 3 the host failed.
     """

@@ -9,6 +9,7 @@ Metrics (times in µs, throughput in MB/s; each several times, once a round):
     msg.rate.SIZE, msg.stream.SIZE      messages a second and their bytes, one sender, until all were handled
     msg.copy.SIZE                       the same bytes copied in and out at the same time, without protocol
     msg.ipis.SIZE                       IPIs a message meanwhile
+    msg.ipis_idle                       IPIs a message that finds the other side asleep: one, however busy the host is
     msg.fanout                          deliveries a second, one sender, all other kernels members
     msg.all_to_all                      messages a second, all kernels to all others at once
     msg.A/B                             ratios within a round
@@ -70,8 +71,9 @@ Part = Callable[[], list[Measurement]]
 def _parts(machine: Machine, swapped: bool) -> Iterator[tuple[Mapping[str, str], Part]]:
     """What a round consists of: each part, and the metrics that there is no value of if it fails."""
     for kind, count, pause_us in (("", _PINGS, 0), ("_idle", _IDLE_PINGS, _PAUSE_US)):
+        counted = {"msg.ipis_idle": "IPIs"} if pause_us else {}
         yield (
-            {f"msg.round_trip{kind}": "µs", f"msg.round_trip{kind}/call{kind}": "x"},
+            {f"msg.round_trip{kind}": "µs", f"msg.round_trip{kind}/call{kind}": "x", **counted},
             partial(_latency, machine, kind, count, pause_us, swapped),
         )
     for size, count in SIZES.items():
@@ -94,12 +96,13 @@ def _by_turns(one: Callable[[], A], other: Callable[[], B], swapped: bool) -> tu
 def _latency(machine: Machine, kind: str, count: int, pause_us: int, swapped: bool) -> list[Measurement]:
     words = ("-n", count, "-i", pause_us)
     callee = 1
-    ping, call = _by_turns(
-        lambda: popcorn_msg(machine, SENDER, "ping", RECEIVER, *words)[0],
+    (ping, ipis), call = _by_turns(
+        lambda: _with_ipis(machine, "ping", RECEIVER, *words),
         lambda: popcorn_msg(machine, SMP, "call", callee, *words)[0],
         swapped,
     )
-    return latency_measurements(kind, ping, call)
+    counted = [Measurement("msg.ipis_idle", ipis / count, "IPIs")] if pause_us else []
+    return [*latency_measurements(kind, ping, call), *counted]
 
 
 def latency_measurements(kind: str, ping: Answer, call: Answer) -> list[Measurement]:
@@ -124,17 +127,17 @@ def _median_us(answer: Answer, name: str) -> float:
 def _throughput(machine: Machine, size: int, count: int, swapped: bool) -> list[Measurement]:
     words = (RECEIVER, "-n", count, "-l", size)
     if not size:
-        return throughput_measurements(size, *_stream(machine, words), None)
+        return throughput_measurements(size, *_with_ipis(machine, "stream", *words), None)
     streamed, copied = _by_turns(
-        lambda: _stream(machine, words), lambda: popcorn_msg(machine, SENDER, "copy", *words)[0], swapped
+        lambda: _with_ipis(machine, "stream", *words), lambda: popcorn_msg(machine, SENDER, "copy", *words)[0], swapped
     )
     return throughput_measurements(size, *streamed, copied)
 
 
-def _stream(machine: Machine, words: tuple[str | int, ...]) -> tuple[Answer, int]:
-    """A stream, and the IPIs that it took."""
+def _with_ipis(machine: Machine, *words: str | int) -> tuple[Answer, int]:
+    """What the sender tells of its messages to the receiver, and the IPIs that it sent it meanwhile."""
     before = counters(machine, SENDER, RECEIVER)
-    answer = popcorn_msg(machine, SENDER, "stream", *words)[0]
+    answer = popcorn_msg(machine, SENDER, *words)[0]
     return answer, counters(machine, SENDER, RECEIVER)["ipis_sent"] - before["ipis_sent"]
 
 
