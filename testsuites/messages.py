@@ -48,6 +48,17 @@ def counters(everywhere: Everywhere) -> dict[int, dict[int, Row]]:
         last = found
 
 
+def gained(before: dict[int, dict[int, Row]], after: dict[int, dict[int, Row]]) -> dict[int, dict[int, Row]]:
+    """By how much counters grew."""
+    return {
+        one: {
+            other: {name: count - before[one].get(other, {}).get(name, 0) for name, count in row.items()}
+            for other, row in others.items()
+        }
+        for one, others in after.items()
+    }
+
+
 def assert_both_sides_agree(found: dict[int, dict[int, Row]]) -> None:
     """What each kernel sent to each other one is what that one received of it; none was lost."""
     for one, others in found.items():

@@ -75,7 +75,7 @@ def test_a_cluster_is_stopped_whatever_it_does_and_comes_back_with_all_its_cpus(
 
 @pytest.mark.machine("small", policy="per-core", scratch=True)
 def test_two_kernels_that_stop_each_other_leave_one(machine: Machine, kernel: Callable[[int], Kernel]) -> None:
-    kexec = "PATH=/tmp/popcorn-tools:$PATH kexec --popcorn --stop"
+    kexec = "PATH=/root/popcorn-tools:$PATH kexec --popcorn --stop"
     # The tools come with an order.
     for one in (5, 6):
         done = popcorn("restart", "--name", machine.name, "--by", str(one), "7")

@@ -55,7 +55,7 @@ class _Told:
             stream.seek(self._at)
             whole = stream.read().rpartition(b"\n")[0]
         self._at += len(whole) + bool(whole)
-        lines = [entry.text for entry in parse_entries(whole.decode(errors="replace").splitlines())]
+        lines = [entry.text for entry in parse_entries(whole.decode(errors="replace").split("\n"))]
         assert not [line for line in lines if _WRONG in line], f"kernel {id} worked wrongly"
         self.rounds += sum(_ROUND in line for line in lines)
         return self.rounds

@@ -129,7 +129,7 @@ def test_a_baseline_is_compared_with_unless_a_new_one_is_wanted(where: str, want
 def test_what_a_kernel_prints_is_no_order_to_the_runner_of_github(tmp_path: Path) -> None:
     (script,) = (text for name, text in _ALL if name == "github" and "--baseline" in text)
     program = tmp_path / "popcorn"
-    program.write_text("#!/bin/sh\necho ::error::from a kernel; exit 4\n")
+    program.write_text('#!/bin/sh\nprintf "::error::from a kernel" >&2; exit 4\n')
     program.chmod(0o755)
     done = subprocess.run(["sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, check=True)
     stop, said, resume, told = done.stdout.splitlines()

@@ -267,13 +267,12 @@ def test_a_rule_that_fits_nothing_is_told(recorded: Path, tmp_path: Path) -> Non
     assert found.stderr == f"the rule for 'tiem' in {rules} fits nothing that was measured; --all lists what was\n"
 
 
-def test_runs_of_bench_are_compared_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("metric", ["msg.ipis.0", "msg.ipis_idle"])
+def test_runs_of_bench_are_compared_too(metric: str, tmp_path: Path) -> None:
     for name, ipis in (("base", 0.1), ("new", 0.3)):
         (tmp_path / name).mkdir()
         manifest().save(tmp_path / name)
         with Results(tmp_path / name, "bench messages") as results:
-            results.add(
-                *[Measurement("msg.ipis.0", ipis, "IPIs")] * 3, Measurement("msg.ipis.0", 9.0, "IPIs", kernel=3)
-            )
+            results.add(*[Measurement(metric, ipis, "IPIs")] * 3, Measurement(metric, 9.0, "IPIs", kernel=3))
     found = compare(read_measured(tmp_path / "base"), read_measured(tmp_path / "new"), load_thresholds())
-    assert [(str(one.point), one.verdict) for one in found.findings] == [("msg.ipis.0, benchmark", Verdict.WORSE)]
+    assert [(str(one.point), one.verdict) for one in found.findings] == [(f"{metric}, benchmark", Verdict.WORSE)]

@@ -30,13 +30,13 @@ _SUM_BYTES_PER_S = 1 << 20
 Told = Callable[[int, int], None]
 """Called with the bytes so far and all bytes."""
 
-_DAMAGED = 3
+DAMAGED = 3
 _FOLDER_HINT = "a whole folder: `tar c FOLDER | popcorn ssh ID -- tar x -C /tmp`, and the same the other way"
 
 # In a folder the file keeps its name. What a symbolic link names is written, not the link. Files of a guest are in its
 # memory: it would kill processes for one that does not fit, so that is refused, and a sixteenth is left to them. What
 # came is kept only if it has the sum, so that nothing stays of a copy that was broken off.
-_RECEIVE = """
+RECEIVE = """
 name=$2 mode=$3 size=$4 sum=$5
 refuse() {
     echo "$1" >&2
@@ -122,13 +122,13 @@ def send_file(ssh: Ssh, source: Path, target: str, told: Told | None = None, *, 
         # Known before it is sent, so that the kernel can tell what came whole without another word from here.
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
         stream.seek(0)
-        words = ["sh", "-c", _RECEIVE, "sh", target, name or source.name]
+        words = ["sh", "-c", RECEIVE, "sh", target, name or source.name]
         words += [f"{status.st_mode & 0o777:o}", str(status.st_size), digest]
         with ssh.command(words) as channel:
             channel.settimeout(_STALL_S)
             nr_bytes = _send(channel, stream, status.st_size, told)
             done = ssh.collect(channel, ["cp", target], _sum_s(nr_bytes), None)
-    if done.status == _DAMAGED:
+    if done.status == DAMAGED:
         raise GuestError(
             f"{source} has sha256 {digest}, and what arrived in {ssh.what} has {done.stdout_text.strip()}",
             hint="was it written to meanwhile? Then copy it again",

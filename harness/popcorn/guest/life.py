@@ -26,7 +26,8 @@ from popcorn.machine.orders import format_conf, parse_conf
 
 _CONF = "/etc/popcorn/kernels"
 _TOOLS = ("/sbin/kexec", "/sbin/popcorn-launch")
-_TOOLS_FOLDER = "/tmp/popcorn-tools"
+# Root's alone, as they run with its rights.
+_TOOLS_FOLDER = "/root/popcorn-tools"
 _LOOK_S = 0.05
 # By the primary's heart, which beats once in a second of the machine's time, however slow the host is.
 _PATIENCE_BEATS = 30
@@ -228,9 +229,7 @@ def _equip(machine: Machine, id: int) -> str:
     if ssh.run(["sh", "-c", f"[ -x {_TOOLS_FOLDER}/{Path(_TOOLS[-1]).name} ]"]).status:
         _sh(ssh, f"mkdir -p {_TOOLS_FOLDER}")
         for tool in _TOOLS:
-            path = f"{_TOOLS_FOLDER}/{Path(tool).name}"
-            hand_over(machine, tool, id, path)
-            _sh(ssh, f"chmod +x {path}")
+            hand_over(machine, tool, id, f"{_TOOLS_FOLDER}/{Path(tool).name}")
     return f"PATH={_TOOLS_FOLDER}:/sbin:$PATH"
 
 

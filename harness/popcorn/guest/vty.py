@@ -70,7 +70,7 @@ def run_by_lines(
         ids,
         argv,
         primary=machine.plan.primary.id,
-        launcher=_launcher(timeout_s, connect_s=_CONNECT_S + len(ids)),
+        launcher=_launcher(timeout_s, connect_s=_CONNECT_S + min(len(ids), _AT_ONCE)),
         at_once=_AT_ONCE,
     )
     return several.answers(lambda words, hear: primary.run(words, on_output=hear), command, ids, argv)

@@ -100,6 +100,7 @@ class CpuTimes:
 class _Watched:
     """A kernel since its last sign of life."""
 
+    generation: int
     sign: object
     since_s: float
     times: Mapping[int, tuple[float, float]]
@@ -123,10 +124,10 @@ class Progress:
         Args:
             now_s: by a clock that nobody sets, and that stands still while the host sleeps.
         """
-        if now_s - self._looked_at_s < _LOOK_S:
+        live = {slot.id: slot for slot in slots if slot.state in _LIVE}
+        if now_s - self._looked_at_s < _LOOK_S and all(map(self._knows, live.values())):
             return []
         self._looked_at_s = now_s
-        live = {slot.id: slot for slot in slots if slot.state in _LIVE}
         for id in self._watched.keys() - live.keys():
             del self._watched[id]
         signs = {id: _sign_of(slot) for id, slot in live.items()}
@@ -135,13 +136,18 @@ class Progress:
                 self._signs[id] = self._signs.get(id, 0) + 1
         return [change for id, slot in live.items() if (change := self._watch(slot, signs[id], now_s))]
 
+    def _knows(self, slot: Slot) -> bool:
+        """Whether a kernel is watched in this life: a new one has nothing of the one before, from its first moment."""
+        watched = self._watched.get(slot.id)
+        return watched is not None and watched.generation == slot.generation
+
     def _watch(self, slot: Slot, sign: object, now_s: float) -> tuple[int, Health, Still] | None:
         watched = self._watched.get(slot.id)
         before: Health = watched.health if watched is not None else "ok"
         others = sum(count for id, count in self._signs.items() if id != slot.id)
         if watched is None or sign != watched.sign:
             times = self._times.read(slot.cpus)
-            watched = self._watched[slot.id] = _Watched(sign, now_s, times, others)
+            watched = self._watched[slot.id] = _Watched(slot.generation, sign, now_s, times, others)
         elif now_s - watched.since_s >= STILL_S:
             watched.still = self._still(slot, watched, others, now_s)
             watched.health = judge(watched.still)

@@ -72,7 +72,7 @@ def recorded_logs(run_dir: Path) -> list[str]:
 def recorded_events(run_dir: Path) -> list[dict[str, object]]:
     """The run's events; see `recorder`."""
     try:
-        lines = (run_dir / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = (run_dir / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")
     except FileNotFoundError:
         return []
     events = []

@@ -101,8 +101,14 @@ def _latency(machine: Machine, kind: str, count: int, pause_us: int, swapped: bo
         lambda: popcorn_msg(machine, SMP, "call", callee, *words)[0],
         swapped,
     )
-    counted = [Measurement("msg.ipis_idle", ipis / count, "IPIs")] if pause_us else []
+    # Between those that are awake it is a matter of batching.
+    counted = [ipis_measurement(ipis, count)] if pause_us else []
     return [*latency_measurements(kind, ping, call), *counted]
+
+
+def ipis_measurement(ipis: int, pings: int) -> Measurement:
+    """What the IPIs tell that a kernel sent with so many pings of one that slept."""
+    return Measurement("msg.ipis_idle", ipis / pings, "IPIs")
 
 
 def latency_measurements(kind: str, ping: Answer, call: Answer) -> list[Measurement]:
