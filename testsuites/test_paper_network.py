@@ -37,7 +37,7 @@ _SIZES = [
 def test_each_of_the_kernels_reaches_each_other_one_and_no_packet_is_lost(
     machine: Machine, kernels: list[int], record_property: Report
 ) -> None:
-    # By terminal lines: a handshake of ssh with each takes longer than all of this, and the next test makes those.
+    # By terminal lines: a handshake of ssh with each takes longer than all of this.
     primary, *_ = addresses = [str(address_of(id).v4) for id in kernels]
     machine.primary.put(suite_program("mesh").read_bytes(), "/tmp/served/mesh", 0o755)
     script = (
