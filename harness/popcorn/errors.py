@@ -3,7 +3,8 @@
 
     PopcornError               1
     ├── UserError              2   the user asked for something that cannot be
-    │   └── NoRoomError        2   too little room where the user told us to write; nothing was begun
+    │   ├── NoRoomError        2   too little room where the user told us to write; nothing was begun
+    │   └── SeriesError        2   a series of patches does not apply, or its configuration cannot be had
     ├── HostError              3   the host lacks or refuses something
     │   ├── DiskFullError      3   a disk filled up meanwhile
     │   └── MachineLostError   3   QEMU went away while it was needed
@@ -46,6 +47,10 @@ class UserError(PopcornError):
 
 class NoRoomError(UserError):
     """There is too little space for what was asked for."""
+
+
+class SeriesError(UserError):
+    """The patches or the configuration of a series are wrong: what a CI job, contrary to a desk, is there to find."""
 
 
 class HostError(PopcornError):

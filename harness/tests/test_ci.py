@@ -29,7 +29,7 @@ from popcorn.ci import steps
 from popcorn.ci.job import Job, Wanted, check
 from popcorn.ci.summary import cell
 from popcorn.cli.ci import ci
-from popcorn.errors import HostError, UserError
+from popcorn.errors import HostError, SeriesError, UserError
 from popcorn.process import Completed
 from popcorn.testing.tell import read_verdicts
 from popcorn.testing.verdict import Outcome, TestVerdict
@@ -166,6 +166,20 @@ def test_a_build_that_the_host_lost_is_tried_again(tmp_path: Path, monkeypatch: 
     (tmp_path / "out").mkdir()
     assert _BUILD(check(Wanted(retries=2), tmp_path / "out")) == (Outcome.LOST, "no memory")
     assert len(calls) == 3
+
+
+def test_patches_that_do_not_apply_are_a_regression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are what such a job is there to try, contrary to what its command line asks for."""
+    from popcorn.build import kernel
+
+    def refused(*_: object, **__: object) -> None:
+        raise SeriesError("the patch 0007-x.patch does not apply: a.c:7", hint="mend it")
+
+    monkeypatch.setattr(kernel, "build_kernel", refused)
+    (tmp_path / "out").mkdir()
+    job = check(Wanted(retries=2), tmp_path / "out")
+    assert _BUILD(job) == (Outcome.FAILED, "the patch 0007-x.patch does not apply: a.c:7")
+    assert "mend it" in (tmp_path / "out" / "build.log").read_text()
 
 
 @pytest.mark.parametrize("named", [True, False])

@@ -14,7 +14,7 @@ from popcorn.build.base import Base
 from popcorn.build.git import git, linux_repository, output, repository_lock, resolve
 from popcorn.build.series import Series
 from popcorn.build.shared import add_shared
-from popcorn.errors import UserError
+from popcorn.errors import SeriesError
 from popcorn.files import sha256_bytes, sha256_file
 from popcorn.progress import note, step
 
@@ -59,7 +59,7 @@ def apply_series(base: Base, series: Series) -> Applied:
     Offsets are tolerated. A patch whose context fits only in part is tried once more with a single line of context
     and then told. Commits are reproducible: the same base and patches give the same ids.
 
-    Raises UserError naming the patch, the file and the hunk when one does not apply.
+    Raises SeriesError naming the patch, the file and the hunk when one does not apply.
     """
     start = add_shared(base.commit, series)
     return Applied(base, start, apply_patches(linux_repository(), start, series.patches, base.version))
@@ -125,7 +125,7 @@ def _am_one(tree: Path, patch: Path) -> None:
         note(f"{patch.name} applied with a single line of context ({refusal}); `popcorn kernel refresh` renews it")
         return
     said = (strict.stderr + strict.stdout).strip().splitlines()
-    raise UserError(
+    raise SeriesError(
         f"the patch {patch.name} does not apply: {refusal or (said[0] if said else 'git am gave no reason')}",
         hint=f"mend it with `popcorn kernel checkout` on a base it applies to, then `popcorn kernel refresh`; "
         f"the patch is {patch}",

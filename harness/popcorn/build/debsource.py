@@ -14,7 +14,7 @@ from popcorn.build import apt
 from popcorn.build.buildlog import first_error
 from popcorn.build.store import locked
 from popcorn.dirs import cache_dir
-from popcorn.errors import HostError, UserError
+from popcorn.errors import HostError, SeriesError
 from popcorn.files import sha256_file, write_atomic
 from popcorn.process import run
 from popcorn.progress import note, step
@@ -75,7 +75,7 @@ def unpack_source(source: Source, tree: Path, *, debian_patches: bool = False) -
     Args:
         debian_patches: whether Debian's patches are applied (their names are in debian/patches/series).
 
-    Raises HostError, UserError.
+    Raises HostError, SeriesError.
     """
     run(["tar", "--strip-components=1", "-xf", source.path(source.tarball)], cwd=tree)
     if not debian_patches:
@@ -90,10 +90,12 @@ def unpack_source(source: Source, tree: Path, *, debian_patches: bool = False) -
 
 
 def apply_patch(tree: Path, patch: Path, *, hint: str) -> None:
-    """Apply one patch. Raises UserError with file and hunk, and the given hint."""
+    """Apply one patch. Raises SeriesError with file and hunk, and the given hint."""
     done = run(["patch", "-p1", "--forward", "--batch", "-i", patch], cwd=tree, check=False)
     if done.returncode != 0:
-        raise UserError(f"the patch {patch.name} does not apply to this source: {first_reject(done.stdout)}", hint=hint)
+        raise SeriesError(
+            f"the patch {patch.name} does not apply to this source: {first_reject(done.stdout)}", hint=hint
+        )
     if "with fuzz" in done.stdout:
         note(f"{patch.name} applied with fuzz; it wants to be renewed")
 

@@ -13,7 +13,7 @@ from popcorn.build.kbuild import Kbuild, toolchain
 from popcorn.build.series import Series
 from popcorn.build.workspace import interrupted
 from popcorn.dirs import cache_dir
-from popcorn.errors import UserError
+from popcorn.errors import SeriesError, UserError
 from popcorn.files import sha256_bytes, write_atomic
 from popcorn.process import run
 
@@ -119,7 +119,7 @@ def configure(kbuild: Kbuild, requests: Sequence[Request], *, optional: Collecti
     """Write `.config`: the smallest configuration that fulfils the requests.
 
     The file is left alone when it would not change, so that make sees nothing to do.
-    Raises UserError naming each symbol that was not obtained and is not among the `optional` ones.
+    Raises SeriesError naming each symbol that was not obtained and is not among the `optional` ones.
     """
     objects = kbuild.objects
     remembered = _remembered(kbuild, requests, optional)
@@ -185,14 +185,14 @@ def _line(request: Request) -> str:
     return f"CONFIG_{request.symbol}={request.value}\n"
 
 
-def _not_obtained(unmet: Sequence[Unmet], tree: Path) -> UserError:
+def _not_obtained(unmet: Sequence[Unmet], tree: Path) -> SeriesError:
     known = _known_symbols(tree)
     lines = []
     for item in unmet:
         wanted = item.request
         why = "" if wanted.symbol in known else "; this kernel has no such symbol"
         lines.append(f"  CONFIG_{wanted.symbol}: wanted {wanted.value}, got {item.got} ({wanted.where}{why})")
-    return UserError(
+    return SeriesError(
         "the kernel's configuration is not what the fragments ask for:\n" + "\n".join(lines),
         hint="a symbol stays off when something it depends on is off: see `depends on` in its Kconfig entry",
     )

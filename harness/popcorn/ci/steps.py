@@ -14,7 +14,7 @@ import click
 
 from popcorn.ci.job import Job
 from popcorn.ci.record import FAILED, JUNIT, RUNS, VERDICTS_FILE
-from popcorn.errors import HostError, PopcornError, UserError
+from popcorn.errors import HostError, PopcornError, SeriesError, UserError
 from popcorn.experiment.record import RECORD_FILE as EXPERIMENT_FILE
 from popcorn.image.recipe import Role
 from popcorn.junit import is_whole
@@ -50,6 +50,9 @@ def build(job: Job) -> Found:
                 job.environment[KERNEL_VARIABLE] = str(kernel.dir)
                 job.environment[source_variable(wanted.series)] = str(wanted.source.resolve())
             return Outcome.PASSED, kernel.release
+        except SeriesError as error:
+            _log(job, "build.log", f"{error}\n{error.hint}\n")
+            return Outcome.FAILED, str(error).partition("\n")[0]
         except UserError:
             raise
         except PopcornError as error:
