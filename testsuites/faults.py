@@ -48,7 +48,7 @@ FAULTS = (
     Fault("stack overflow", asked("stack"), "dead", r"stack overflow in recurse"),
     Fault("NULL call", asked("null-call"), "running", r"jump to nowhere in fault_null_call"),
     Fault("loop with interrupts off", asked("loop"), "hung", r"hung: busy and without a heartbeat"),
-    Fault("deadlock", asked("deadlock"), "running", r""),
+    Fault("deadlock", asked("deadlock"), "hung", r"hung: busy and without a heartbeat"),
     Fault("hung task", asked("hang"), "running", r""),
     Fault("out of memory", asked("oom"), "dead", r"out of memory"),
     Fault("death with a message slot", asked("claim 5"), "hung", r"hung: busy and without a heartbeat"),
