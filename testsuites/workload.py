@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from messages import OWN_ID
 
-from popcorn.errors import GuestError
+from popcorn.errors import PopcornError
 from popcorn.guest.run import run_in_several
 from popcorn.machine.machine import Machine
 from popcorn.machine.timestamps import parse_entries
@@ -87,9 +87,9 @@ class Work:
         """How many rounds each has told of, all without an error."""
         return {id: self._told[id].look(id) for id in self.ids}
 
-    def goes_on(self) -> None:
-        """Wait until each has done two more rounds: one may have been nearly done before."""
-        self._await({id: done + 2 for id, done in self.rounds().items()})
+    def goes_on(self, rounds: int = 2) -> None:
+        """Wait until each has done so many more rounds; the first may have been nearly done before."""
+        self._await({id: done + rounds for id, done in self.rounds().items()})
 
     def has_begun(self) -> None:
         """Wait until each has done a round."""
@@ -111,19 +111,38 @@ class Work:
         return found
 
 
+class Shifts(ExitStack):
+    """Work that goes on from one test to the next, on each machine that these run on; it ends with the context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._begun: dict[Path, Work] = {}
+
+    def work(self, machine: Machine, ids: Sequence[int]) -> Work:
+        """What these kernels of a machine do, begun if need be; of one machine it is always the same kernels."""
+        # One that a test broke is replaced by another, which has a folder of its own.
+        if machine.run_dir not in self._begun:
+            work = Work(machine, ids)
+            self.callback(_end, work)
+            work.begin()
+            work.has_begun()
+            self._begun[machine.run_dir] = work
+        return self._begun[machine.run_dir]
+
+
+def _end(work: Work) -> None:
+    # A test that failed already says why; the machine may be gone.
+    with suppress(AssertionError, PopcornError):
+        work.end()
+
+
 @contextmanager
 def working(machine: Machine, ids: Sequence[int]) -> Iterator[Work]:
     """Have kernels work until the block ends; at its end all went on and nothing was wrong."""
-    work = Work(machine, ids)
-    work.begin()
-    try:
-        work.has_begun()
+    with Shifts() as shifts:
+        work = shifts.work(machine, ids)
         yield work
         work.goes_on()
-    finally:
-        # A test that failed already says why.
-        with suppress(AssertionError, GuestError):
-            work.end()
 
 
 def _quoted(script: str) -> str:
