@@ -8,6 +8,7 @@ directory and renamed into place. Only the standard library is used here.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -62,6 +63,9 @@ def find_or_make(requirements: list[str]) -> Path:
     key = hashlib.sha256("\n".join([sys.version, base, *requirements]).encode()).hexdigest()[:16]
     place = _cache_dir() / "python" / key
     if _is_whole(place):
+        # When it was used last, for `popcorn prune`; of somebody else's nothing is written down.
+        with contextlib.suppress(OSError):
+            os.utime(place)
         return place
     # As in popcorn.dirs: what lies there is run.
     _cache_dir().mkdir(mode=0o700, parents=True, exist_ok=True)

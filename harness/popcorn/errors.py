@@ -91,8 +91,8 @@ def from_os_error(error: OSError) -> PopcornError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError(
             f"no space left on the disk{where}",
-            hint="`popcorn doctor` shows the places that Popcorn writes to and what they take; "
-            "POPCORN_CACHE, POPCORN_RUNS and XDG_RUNTIME_DIR move them elsewhere",
+            hint="`popcorn doctor` shows the places that Popcorn writes to and what they take, `popcorn prune` makes "
+            "room; POPCORN_CACHE, POPCORN_RUNS and XDG_RUNTIME_DIR move them elsewhere",
         )
     return HostError(f"{error.strerror or error}{where}", hint=_REMEDIES.get(error.errno or 0, ""))
 

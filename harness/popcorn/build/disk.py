@@ -25,7 +25,8 @@ def disk_full(path: Path, purpose: str, *, variable: str = "POPCORN_CACHE") -> D
 
 def _hint(variable: str) -> str:
     return (
-        f"free some space there (`popcorn doctor` shows the caches), or set {variable} to a directory on a larger disk"
+        "free some space there (`popcorn doctor` shows the caches, `popcorn prune` empties them of what is old), "
+        f"or set {variable} to a directory on a larger disk"
     )
 
 

@@ -29,7 +29,7 @@ from popcorn.progress import step
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-_STAGING_SUFFIX = ".partial"
+STAGING_SUFFIX = ".partial"
 _REHASH_AFTER_S = 7 * 24 * 3600
 
 Build = Callable[[Path], None]
@@ -79,7 +79,7 @@ def store_dir(kind: str) -> Path:
 def entries(kind: str) -> list[Path]:
     """The entries of one kind; not what is being built, or was when its builder was killed."""
     return sorted(
-        path for path in store_dir(kind).iterdir() if path.is_dir() and not path.name.endswith(_STAGING_SUFFIX)
+        path for path in store_dir(kind).iterdir() if path.is_dir() and not path.name.endswith(STAGING_SUFFIX)
     )
 
 
@@ -121,7 +121,7 @@ def get_or_build(
         sweep_stale(kind)
         purpose = f"building {kind} {entry.name[:8]}"
         need_free_space(entry.parent, need_bytes, purpose)
-        staging = entry.with_name(entry.name + _STAGING_SUFFIX)
+        staging = entry.with_name(entry.name + STAGING_SUFFIX)
         _remove(staging)
         staging.mkdir()
         try:
@@ -163,6 +163,7 @@ def check(entry: Path) -> Manifest:
         if identity[0] != size:
             raise _corrupt(entry, name, f"has {identity[0]} bytes, expected {size}")
     seal = entry.with_name(entry.name + ".seen")
+    _mark_used(entry)
     if _read_seal(seal) == found:
         return manifest
     for name, (_, digest) in manifest.files.items():
@@ -198,8 +199,8 @@ def sweep_stale(kind: str) -> None:
 
     The caller's own staging directory is spared by its lock being held (by the caller).
     """
-    for staging in store_dir(kind).glob(f"*{_STAGING_SUFFIX}"):
-        lock = FileLock(cache_dir() / "locks" / f"{kind}-{staging.name.removesuffix(_STAGING_SUFFIX)}.lock")
+    for staging in store_dir(kind).glob(f"*{STAGING_SUFFIX}"):
+        lock = FileLock(cache_dir() / "locks" / f"{kind}-{staging.name.removesuffix(STAGING_SUFFIX)}.lock")
         try:
             with lock.acquire(timeout=0):
                 _remove(staging)
@@ -225,7 +226,7 @@ def _replace(entry: Path, staging: Path) -> None:
     if entry.exists():
         # Others may be reading the old files, or be about to: the entry is never missing.
         if not exchange(staging, entry):
-            old = entry.with_name(entry.name + ".old" + _STAGING_SUFFIX)
+            old = entry.with_name(entry.name + ".old" + STAGING_SUFFIX)
             _remove(old)
             entry.rename(old)
             staging.rename(entry)
@@ -256,6 +257,12 @@ def _identity(path: Path) -> list[int] | None:
     except FileNotFoundError:
         return None
     return [fact.st_size, fact.st_mtime_ns, fact.st_ctime_ns, fact.st_ino]
+
+
+def _mark_used(entry: Path) -> None:
+    """For `prune`; a cache that others may only read is used all the same."""
+    with contextlib.suppress(OSError):
+        os.utime(entry / MANIFEST)
 
 
 def _read_seal(seal: Path) -> dict[str, Any] | None:

@@ -71,6 +71,8 @@ def workspace(name: str, commit: str, repository: Path | None = None) -> Iterato
                 git("worktree", "prune", cwd=repository)
                 git("worktree", "add", "--quiet", "--force", "--detach", tree, commit, cwd=repository)
         _unlock_index(tree)
+        # When it was used last, for `prune`.
+        os.utime(tree)
         held = Workspace(tree)
         held.switch(commit)
         yield held

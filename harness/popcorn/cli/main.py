@@ -56,6 +56,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "ci": ("popcorn.cli.ci:ci", "build, test, measure and compare, for a CI job"),
     "results": ("popcorn.cli.results:results", "hand what was measured to other programs"),
     "report": ("popcorn.cli.report:report", "show what a run found"),
+    "prune": ("popcorn.cli.prune:prune", "remove from the cache what was not used for long"),
 }
 
 
