@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from command import popcorn
-from faults import asked, await_said, inflict
+from faults import asked, assert_back, await_said, inflict
 from messages import answers
 from proc import fields
 from workload import working
@@ -71,6 +71,23 @@ def test_a_cluster_is_stopped_whatever_it_does_and_comes_back_with_all_its_cpus(
     done = popcorn("restart", "--name", machine.name, "--force", "--by", "4", "2")
     assert done.returncode == 0, done.stderr
     assert kernel(2).shell("busybox nproc") == "3\n"
+
+
+@pytest.mark.machine("small", policy="per-core", scratch=True)
+def test_memory_that_a_kernel_that_hangs_may_write_to_is_not_given_away(
+    machine: Machine, kernel: Callable[[int], Kernel]
+) -> None:
+    kernel(2).shell("popcorn-msg ping 4 -n 1")
+    inflict(kernel(2), asked("loop"))
+    await_said(kernel(2), "fault on request: ")
+    refused = popcorn("restart", "--name", machine.name, "--force", "4")
+    assert refused.returncode == 3
+    assert "kernel 2 still uses memory of kernel 4" in refused.stderr
+    remedy = f"restart --force 2,4 --name {machine.name}"
+    assert f"`popcorn {remedy}`" in refused.stderr
+    done = popcorn(*remedy.split())
+    assert done.returncode == 0, done.stderr
+    assert_back(kernel(2), kernel(4))
 
 
 @pytest.mark.machine("small", policy="per-core", scratch=True)

@@ -14,7 +14,7 @@ import click
 from popcorn.cli.machine_options import kernel_ids, name_option
 
 if TYPE_CHECKING:
-    from popcorn.guest.life import Change
+    from popcorn.guest.launching import Change
     from popcorn.machine.machine import Machine
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -139,7 +139,7 @@ def _changed(
     initrd: Path | None,
     parameters: str,
 ) -> Change:
-    from popcorn.guest.life import Change
+    from popcorn.guest.launching import Change
     from popcorn.machine.assemble import Choice, replacement
 
     choice = None

@@ -3,51 +3,23 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from popcorn import cpulist, progress
 from popcorn.errors import GuestError, UserError
-from popcorn.guest.copy import fetch_file, send_file
-from popcorn.guest.handing import hand_over
+from popcorn.guest.launching import Change, equip, load_and_start, named
 from popcorn.guest.owning import make_room, take_back
 from popcorn.guest.run import run_in_several
-from popcorn.guest.ssh import Ssh
-from popcorn.image.initrd import Files, with_overlay
 from popcorn.machine.arrival import DEFAULT_STALL_S, await_kernels
 from popcorn.machine.booted import note_started
 from popcorn.machine.changing import changing
 from popcorn.machine.layout import Slot
 from popcorn.machine.machine import Machine
-from popcorn.machine.orders import format_conf, parse_conf
 
-_CONF = "/etc/popcorn/kernels"
-_TOOLS = ("/sbin/kexec", "/sbin/popcorn-launch")
-# Root's alone, as they run with its rights.
-_TOOLS_FOLDER = "/root/popcorn-tools"
 _LOOK_S = 0.05
 # By the primary's heart, which beats once in a second of the machine's time, however slow the host is.
 _PATIENCE_BEATS = 30
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a kernel shall run for one life in place of what the machine was booted with."""
-
-    vmlinux: Path | None = None
-    initrd: Path | None = None
-    """An initramfs."""
-    overlay: Files | None = None
-    """What is added to that: keys, names."""
-    parameters: str = ""
-    """Words at the end of its command line."""
-
-    @property
-    def any(self) -> bool:
-        return bool(self.vmlinux or self.initrd or self.parameters)
 
 
 def start(
@@ -89,8 +61,8 @@ def launch(machine: Machine, ids: Sequence[int], *, by: int | None = None, chang
             )
     make_room(machine, ids)
     note_started(machine.run_dir, ids, change.vmlinux if change is not None else None)
-    with progress.step(f"starting {_named(ids)}"):
-        _launch(machine, loader, ids, change or Change())
+    with progress.step(f"starting {named(ids)}"):
+        load_and_start(machine, loader, ids, change or Change())
 
 
 def stop(machine: Machine, ids: Iterable[int]) -> None:
@@ -112,7 +84,7 @@ def stop(machine: Machine, ids: Iterable[int]) -> None:
 def end(machine: Machine, ids: Iterable[int]) -> None:
     """The same for who is `changing` the machine; what they had is nobody's then."""
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
-    with progress.step(f"stopping {_named(wanted)}"):
+    with progress.step(f"stopping {named(wanted)}"):
         for _ in run_in_several(machine, ["/bin/busybox", "poweroff"], wanted, timeout_s=_PATIENCE_BEATS):
             # The connection may end before the command's answer comes: whether it has ended is what counts.
             pass
@@ -143,7 +115,7 @@ def _kill(machine: Machine, ids: Sequence[int], by: int | None) -> None:
     loader = machine.plan.primary.id if by is None else by
     _require_running(machine, loader)
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
-    path = _equip(machine, loader)
+    path = equip(machine, loader)
     for id in wanted:
         done = machine.ssh(loader).run(["sh", "-c", f"{path} kexec --popcorn --stop --boot={id}"])
         # It may have ended by itself meanwhile.
@@ -171,10 +143,6 @@ def restart(
         await_kernels(machine, ids, launched=True)
 
 
-def _named(ids: Sequence[int]) -> str:
-    return f"kernel{'s' if len(ids) > 1 else ''} {cpulist.format(ids)}" if ids else "no kernel"
-
-
 def _secondary(machine: Machine, id: int) -> Slot:
     if machine.plan.partition(id).is_primary:
         raise UserError(
@@ -195,86 +163,6 @@ def _require_running(machine: Machine, id: int) -> None:
         raise UserError(f"kernel {id} cannot start or stop another: it is {slot.state}")
 
 
-def _launch(machine: Machine, loader: int, ids: Sequence[int], change: Change) -> None:
-    primary = machine.plan.primary.id
-    ssh = machine.ssh(loader)
-    path = _equip(machine, loader)
-    folder = ""
-    if loader != primary or change.any:
-        folder = _sh(ssh, "mktemp -d /tmp/popcorn-start.XXXXXX").strip()
-    try:
-        if folder:
-            _place(machine, loader, ids, change, folder)
-        script = f'export POPCORN_KERNELS={folder or _CONF}; {path} popcorn-launch "$@"'
-        done = ssh.run(["sh", "-c", script, "sh", *(str(id) for id in ids)])
-    finally:
-        if folder:
-            # kexec has copied what it needs.
-            _sh(ssh, f"rm -r {folder}")
-    if done.status:
-        told = [line.partition(": ")[2] for line in done.stdout_text.splitlines() if " failed: " in line]
-        raise GuestError(
-            f"kernel {loader} could not start {_named(ids)}: {'; '.join(told) or done.stderr_text.strip()}",
-            hint=f"what it said: `popcorn log {loader} --name {machine.name}`",
-        )
-
-
-def _equip(machine: Machine, id: int) -> str:
-    """How a shell in a kernel finds the tools, as words before a command; they are copied into it unless it is the
-    primary."""
-    if id == machine.plan.primary.id:
-        return "PATH=/sbin:$PATH"
-    ssh = machine.ssh(id)
-    # The last one came last.
-    if ssh.run(["sh", "-c", f"[ -x {_TOOLS_FOLDER}/{Path(_TOOLS[-1]).name} ]"]).status:
-        _sh(ssh, f"mkdir -p {_TOOLS_FOLDER}")
-        for tool in _TOOLS:
-            hand_over(machine, tool, id, f"{_TOOLS_FOLDER}/{Path(tool).name}")
-    return f"PATH={_TOOLS_FOLDER}:/sbin:$PATH"
-
-
-def _sh(ssh: Ssh, script: str) -> str:
-    done = ssh.run(["sh", "-c", script])
-    if done.status:
-        raise GuestError(f"{script!r} in {ssh.what} ended with {done.status}: {done.stderr_text.strip()}")
-    return done.stdout_text
-
-
-def _place(machine: Machine, loader: int, ids: Sequence[int], change: Change, folder: str) -> None:
-    """Put into the loader's folder what it starts kernels from: their orders, images if they are not there yet."""
-    there: dict[str, str] = {}
-    for id in ids:
-        fields = parse_conf(machine.primary.get(f"{_CONF}/{id}.conf").decode())
-        for field, own in (("VMLINUX", change.vmlinux), ("INITRD", change.initrd)):
-            source = fields[field]
-            if own is None and loader == machine.plan.primary.id:
-                continue
-            key = f"{field} {own or source}"
-            if key not in there:
-                there[key] = f"{folder}/{len(there)}"
-                _place_image(machine, loader, field, source, own, change.overlay or {}, there[key])
-            fields[field] = there[key]
-        fields["CMDLINE"] = f"{fields['CMDLINE']} {change.parameters}".rstrip()
-        machine.ssh(loader).put(format_conf(fields).encode(), f"{folder}/{id}.conf")
-
-
-def _place_image(
-    machine: Machine, loader: int, field: str, source: str, own: Path | None, overlay: Files, target: str
-) -> None:
-    """Put a file of the host, or if there is none, of the primary into the loader."""
-    if own is None and field == "VMLINUX":
-        hand_over(machine, source, loader, target)
-        return
-    with tempfile.TemporaryDirectory(prefix="popcorn-start-") as between:
-        local = Path(between) / "image"
-        if own is None:
-            # In it is the key that shows that a kernel's sshd is one.
-            fetch_file(machine.primary, source, local)
-        else:
-            local.write_bytes(with_overlay(own, overlay) if field == "INITRD" else own.read_bytes())
-        send_file(machine.ssh(loader), local, target)
-
-
 def _await_ended(machine: Machine, ids: Sequence[int]) -> None:
     region = machine.region()
     primary = machine.plan.primary.id
@@ -284,7 +172,7 @@ def _await_ended(machine: Machine, ids: Sequence[int]) -> None:
             raise machine.lost()
         if region.slot(primary).heartbeat - began > _PATIENCE_BEATS:
             raise GuestError(
-                f"{_named(pending)} did not end in {_PATIENCE_BEATS} s of the machine's time",
+                f"{named(pending)} did not end in {_PATIENCE_BEATS} s of the machine's time",
                 hint=f"`popcorn kill {cpulist.format(pending)} --name {machine.name}` asks nobody",
             )
         time.sleep(_LOOK_S)
