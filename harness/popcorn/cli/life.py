@@ -66,7 +66,7 @@ def start(name: str, kernels: str, by: int | None, no_wait: bool, as_json: bool,
 @_json
 @_kernels
 def stop(name: str, kernels: str, as_json: bool) -> None:
-    """End kernel ID in good order, or several, or all but the primary: their processes, then they park.
+    """End kernel ID in good order, or several (2,5-7), or all but the primary: their processes, then they park.
 
     A kernel that does nothing any more is ended by `popcorn kill`. On a machine that was booted by
     the policy hotplug the primary takes what they had; `popcorn start` gives it away again.
@@ -108,7 +108,7 @@ def kill(name: str, kernels: str, by: int | None, as_json: bool) -> None:
 @_json
 @_kernels
 def restart(name: str, kernels: str, by: int | None, force: bool, no_wait: bool, as_json: bool, **change: Any) -> None:
-    """End kernel ID, or several, or all but the primary, and start them again; options as for `start`."""
+    """End kernel ID, or several (2,5-7), or all but the primary, and start them again; options as for `start`."""
     from popcorn.guest import life
     from popcorn.machine.machine import attach_up
 
