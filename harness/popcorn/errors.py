@@ -4,7 +4,7 @@
     PopcornError               1
     ├── UserError              2   the user asked for something that cannot be
     │   ├── NoRoomError        2   too little room where the user told us to write; nothing was begun
-    │   └── SeriesError        2   a series of patches does not apply, or its configuration cannot be had
+    │   └── SeriesError        2   a series of patches is wrong, does not apply, or asks for what cannot be configured
     ├── HostError              3   the host lacks or refuses something
     │   ├── DiskFullError      3   a disk filled up meanwhile
     │   └── MachineLostError   3   QEMU went away while it was needed

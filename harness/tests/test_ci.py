@@ -182,6 +182,36 @@ def test_patches_that_do_not_apply_are_a_regression(tmp_path: Path, monkeypatch:
     assert "mend it" in (tmp_path / "out" / "build.log").read_text()
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("series", "0001-nowhere.patch\n", "series:1: 0001-nowhere.patch is not in"),
+        ("config/base.config", "CONFIG_64BIT yes\n", "base.config:1: 'CONFIG_64BIT yes' is no configuration line"),
+    ],
+)
+def test_a_series_that_cannot_be_read_is_a_regression(
+    file: str, content: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from popcorn.build import kernel
+    from popcorn.build import series as module
+    from popcorn.build.base import Base
+
+    folder = tmp_path / "project" / "kernel-patches" / "6.12"
+    (folder / "config").mkdir(parents=True)
+    (folder / "base.toml").write_text('version = "6.12"\ntested = "6.12.1"\ndebian = "linux-source-6.12"\n')
+    for name in ("series", "config/base.config", "config/popcorn.config"):
+        (folder / name).write_text("# nothing\n")
+    (folder / file).write_text(content)
+    monkeypatch.setattr(module, "source_root", lambda: tmp_path / "project")
+    monkeypatch.setattr(kernel, "find_base", lambda *_, **__: Base("6.12.1", "a test", "0" * 40, "0" * 40))
+    monkeypatch.setattr(kernel, "apply_series", lambda *_: SimpleNamespace(head="0" * 40))
+    monkeypatch.setenv("POPCORN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(steps, "build", _BUILD)
+    argv = ["--no-tests", "--output", str(tmp_path / "out")]
+    assert CliRunner().invoke(ci, argv, standalone_mode=False).return_value == 1
+    assert told in json.loads((tmp_path / "out" / "ci.json").read_text())["steps"][0]["detail"]
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_what_was_built_is_what_is_tested(named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Suites and experiments choose their kernels themselves, and know nothing of a --source."""

@@ -67,7 +67,7 @@ def flavours(series: Series) -> list[str]:
 
 
 def parse_fragment(text: str, name: str) -> list[Request]:
-    """The requests of one fragment. Raises UserError naming the line that is none."""
+    """The requests of one fragment. Raises SeriesError naming the line that is none."""
     requests = []
     for number, line in enumerate(text.splitlines(), 1):
         where = f"{name}:{number}"
@@ -76,7 +76,7 @@ def parse_fragment(text: str, name: str) -> list[Request]:
         elif found := re.fullmatch(r"# CONFIG_(\w+) is not set\s*", line):
             requests.append(Request(found.group(1), "n", where))
         elif line.strip() and not line.startswith("#"):
-            raise UserError(
+            raise SeriesError(
                 f"{where}: {line.strip()!r} is no configuration line",
                 hint='expected CONFIG_NAME=y, =m, =n, a number or a "string", or # CONFIG_NAME is not set',
             )

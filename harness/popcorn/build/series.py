@@ -9,7 +9,7 @@ from pathlib import Path
 
 from popcorn.build.basefile import IgnoredFinding, KernelOrg, Shared, load_base_file
 from popcorn.dirs import source_root
-from popcorn.errors import UserError
+from popcorn.errors import SeriesError, UserError
 from popcorn.files import sha256_file
 
 
@@ -50,7 +50,7 @@ def series_names() -> list[str]:
 
 
 def load_series(name: str, directory: Path | None = None) -> Series:
-    """Read a series' folder. Raises UserError for a series that is unknown or lists what is not there."""
+    """Read a series' folder. Raises UserError for an unknown one, SeriesError for one that lists what is not there."""
     folder = directory or source_root() / "kernel-patches" / name
     if not (folder / "base.toml").is_file():
         known = ", ".join(series_names()) or "none"
@@ -72,21 +72,21 @@ def load_series(name: str, directory: Path | None = None) -> Series:
 
 
 def patch_names(path: Path) -> list[str]:
-    """The patches that a series file lists, in order. Raises UserError naming the line that is wrong."""
+    """The patches that a series file lists, in order. Raises SeriesError naming the line that is wrong."""
     names: list[str] = []
     if not path.is_file():
-        raise UserError(f"{path} is missing", hint="it lists the patches in order, one file name a line")
+        raise SeriesError(f"{path} is missing", hint="it lists the patches in order, one file name a line")
     there = {one.name for one in path.parent.iterdir() if one.is_file()}
     for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
         name = line.partition("#")[0].strip()
         if not name:
             continue
         if not re.fullmatch(r"[\w.+-]+\.patch", name):
-            raise UserError(f"{path}:{number}: expected the name of a .patch file, found {name!r}")
+            raise SeriesError(f"{path}:{number}: expected the name of a .patch file, found {name!r}")
         if name in names:
-            raise UserError(f"{path}:{number}: {name} is listed twice")
+            raise SeriesError(f"{path}:{number}: {name} is listed twice")
         if name not in there:
-            raise UserError(
+            raise SeriesError(
                 f"{path}:{number}: {name} is not in {path.parent}",
                 hint="add the file, or remove the line; `popcorn kernel refresh` writes both",
             )
@@ -104,7 +104,7 @@ def _nr_base_patches(folder: Path, patches: tuple[Path, ...], builds_from: str |
         return 0
     names = [unnumbered(patch.name) for patch in patches]
     if builds_from not in names:
-        raise UserError(
+        raise SeriesError(
             f"{folder / 'base.toml'}: builds_from names {builds_from!r}, which the series has not",
             hint="it is the name, without number and .patch, of the first patch with which a current toolchain builds "
             "the base",

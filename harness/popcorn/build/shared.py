@@ -14,7 +14,7 @@ from pathlib import Path
 from popcorn.build.basefile import Shared
 from popcorn.build.git import git, linux_repository, output, repository_lock, resolve, scratch_index
 from popcorn.build.series import Series, load_series
-from popcorn.errors import UserError
+from popcorn.errors import SeriesError
 from popcorn.files import sha256_bytes
 from popcorn.progress import step
 
@@ -24,7 +24,7 @@ _RECIPE = 1
 def shared_files(series: Series) -> str | None:
     """A commit without a parent that holds what a series takes from another; None when it takes nothing.
 
-    Raises UserError when that other series does not create the files, or its patches cannot be replayed without a base.
+    Raises SeriesError when that other series does not create the files, or its patches cannot be replayed without a base.
     """
     if series.shared is None:
         return None
@@ -54,7 +54,7 @@ def add_shared(base_commit: str, series: Series, repository: Path | None = None)
 
     `repository` is the bare one that has the base, and the cache's as its alternate, if not that itself.
 
-    Raises UserError as `shared_files`, and when the base has one of the files already.
+    Raises SeriesError as `shared_files`, and when the base has one of the files already.
     """
     commit = shared_files(series)
     if commit is None or series.shared is None:
@@ -64,7 +64,7 @@ def add_shared(base_commit: str, series: Series, repository: Path | None = None)
     names = output("ls-tree", "-r", "--name-only", commit, cwd=repository).splitlines()
     taken = output("ls-tree", "-r", "--name-only", base_commit, "--", *names, cwd=repository).splitlines()
     if taken:
-        raise UserError(
+        raise SeriesError(
             f"{series.dir / 'base.toml'}: the base of the series {series.name} has {taken[0]} already; only files that "
             "are new in both can be shared",
             hint="take it out of shared.paths, and change the base's file by a patch",
@@ -85,13 +85,13 @@ def _message(shared: Shared) -> str:
 
 def _donor(series: Series, shared: Shared, where: Path) -> Series:
     if shared.series == series.name:
-        raise UserError(f"{where}: shared.series is {shared.series!r}, the series itself")
+        raise SeriesError(f"{where}: shared.series is {shared.series!r}, the series itself")
     folder = series.dir.parent / shared.series
     if not (folder / "base.toml").is_file():
-        raise UserError(f"{where}: shared.series: there is no series {shared.series!r} in {folder.parent}")
+        raise SeriesError(f"{where}: shared.series: there is no series {shared.series!r} in {folder.parent}")
     donor = load_series(shared.series, folder)
     if donor.shared is not None:
-        raise UserError(f"{where}: shared.series: the series {donor.name} takes files from another one itself")
+        raise SeriesError(f"{where}: shared.series: the series {donor.name} takes files from another one itself")
     return donor
 
 
@@ -105,22 +105,22 @@ def _replay(repository: Path, donor: Series, shared: Shared, where: Path) -> str
         made = index.git("ls-files").stdout.splitlines()
         for path in shared.paths:
             if not any(name == path or name.startswith(f"{path}/") for name in made):
-                raise UserError(
+                raise SeriesError(
                     f"{where}: shared.paths: no patch of the series {donor.name} creates {path}",
                     hint=f"shared are files that the series {donor.name} adds; its patches are in {donor.dir}",
                 )
         return index.commit(f"Shared by the series {donor.name}\n", parent=None)
 
 
-def _cannot_replay(said: str, patch: Path, donor: Series, where: Path) -> UserError:
+def _cannot_replay(said: str, patch: Path, donor: Series, where: Path) -> SeriesError:
     if found := re.search(r"^error: (.+): (?:does not exist in index|No such file or directory)$", said, re.MULTILINE):
-        return UserError(
+        return SeriesError(
             f"{where}: shared.paths: {patch.name} changes {found.group(1)}, which the base of the series {donor.name} "
             "has; only files that the series adds can be shared",
             hint=f"name the files that it adds one by one instead of the folder, without {found.group(1)}",
         )
     lines = said.strip().splitlines()
-    return UserError(
+    return SeriesError(
         f"{where}: what {patch.name} does to the shared paths cannot be replayed without a base: "
         f"{lines[0] if lines else 'git apply gave no reason'}",
         hint="a patch may add, change and remove the shared files, but not rename a file of the base into them; "
