@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from test_series import LINES, PATCH, make_tree
 
+from popcorn.build import checkout as checkout_module
 from popcorn.build import series as series_module
 from popcorn.build.checkout import checkout, refresh
 from popcorn.build.git import git, output
@@ -76,6 +77,46 @@ def test_a_new_patch_is_the_users_and_has_to_be_written_before_it_is_one(work: P
 def test_a_subject_that_upstream_would_not_take_is_refused(work: Path, subject: str) -> None:
     with pytest.raises(UserError, match="is no subject of a kernel patch"):
         new_patch(work, subject)
+
+
+def test_patches_that_somebody_else_changed_are_not_overwritten(work: Path, folder: Path) -> None:
+    patch = folder / "0001-init-change-line-20.patch"
+    refresh(work)
+    ours = patch.read_bytes()
+    theirs = ours.replace(b"+LINE 20", b"+Line twenty")
+    patch.write_bytes(theirs)
+    with pytest.raises(UserError, match="have changed since"):
+        refresh(work)
+    assert patch.read_bytes() == theirs
+    # As it was when it was checked out, or as this work tree wrote it, it may be replaced.
+    for known in (PATCH.encode(), ours):
+        patch.write_bytes(known)
+        refresh(work)
+
+
+def test_a_patch_that_the_series_does_not_list_is_left_alone(work: Path, folder: Path) -> None:
+    (folder / "0009-mine.patch").write_text("not applied yet\n")
+    assert refresh(work).removed == ()
+    assert (folder / "0009-mine.patch").read_text() == "not applied yet\n"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_checkout_that_was_interrupted_leaves_nothing(
+    there: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    tree = make_tree(tmp_path / "linux", LINES)
+    if there:
+        (tmp_path / "work").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(checkout_module, "show_new_files", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            checkout(tmp_path / "work", "6.12", tree)
+    assert (tmp_path / "work").exists() == there
+    checkout(tmp_path / "work", "6.12", tree)
+    assert refresh(tmp_path / "work").patches == ("0001-init-change-line-20.patch",)
 
 
 def test_a_series_is_rebased_and_its_patches_renewed(work: Path, folder: Path, tmp_path: Path) -> None:
@@ -151,6 +192,25 @@ def test_a_folder_with_other_things_is_left_alone(work: Path, tmp_path: Path) ->
     with pytest.raises(UserError, match="holds other things"):
         prepare(work, tmp_path / "out")
     assert (tmp_path / "out" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (("--cover", "nowhere"), "cannot read the cover letter nowhere: No such file or directory"),
+        (("--to", "a list"), "'a list' is no mail address"),
+        (("--output", "/proc/mail"), "cannot write to /proc/mail"),
+    ],
+)
+def test_mail_that_cannot_be_made_leaves_nothing(
+    words: tuple[str, ...], cause: str, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    done = CliRunner().invoke(kernel, ["send", str(work), "--dry-run", *words])
+    assert isinstance(done.exception, UserError)
+    assert cause in str(done.exception)
+    assert list((tmp_path / "empty").iterdir()) == []
 
 
 def test_nothing_is_ever_sent(work: Path) -> None:

@@ -3,15 +3,26 @@
 
 from __future__ import annotations
 
-import re
+import contextlib
+import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from popcorn.build.apply import Applied, apply_series
 from popcorn.build.disk import need_free_space
 from popcorn.build.git import git
-from popcorn.build.patchtree import fetch_commit, finished_checkout, record_base, refuse_unwritten, show_new_files
+from popcorn.build.patchtree import (
+    fetch_commit,
+    finished_checkout,
+    record_base,
+    refuse_unknown_patches,
+    refuse_unwritten,
+    remember_patches,
+    same_patch,
+    show_new_files,
+)
 from popcorn.build.series import Series, load_series
 from popcorn.build.source import find_base
 from popcorn.build.workspace import WORKSPACE_BYTES
@@ -60,36 +71,57 @@ def checkout(directory: Path, series_name: str = "6.12", source: Path | None = N
     while not parent.exists():
         parent = parent.parent
     need_free_space(parent, WORKSPACE_BYTES, f"a kernel tree in {directory}")
-    with step(f"checking out Linux {base.version} and {len(applied.commits)} patches into {directory}"):
-        directory.mkdir(parents=True, exist_ok=True)
+    told = f"checking out Linux {base.version} and {len(applied.commits)} patches into {directory}"
+    with step(told), _whole_or_empty(directory):
         branch = f"popcorn-{series.name}"
         git("init", "--quiet", f"--initial-branch={branch}", cwd=directory)
         fetch_commit(directory, applied.head, f"refs/heads/{branch}")
         git("reset", "--quiet", "--hard", branch, cwd=directory)
         show_new_files(directory)
+        remember_patches(directory, series)
+        # Last, as it makes a folder a checkout.
         record_base(directory, series.name, base.commit, applied.start)
     return applied
+
+
+@contextlib.contextmanager
+def _whole_or_empty(directory: Path) -> Iterator[None]:
+    """Make a folder that is there or not as it was, unless all goes well."""
+    there = directory.is_dir()
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for one in directory.iterdir():
+            shutil.rmtree(one, ignore_errors=True) if one.is_dir() and not one.is_symlink() else one.unlink()
+        if not there:
+            directory.rmdir()
+        raise
 
 
 def refresh(directory: Path) -> Refreshed:
     """Write the commits of a work tree made by `checkout` back as the series' patch files and its list.
 
     Only files whose content changes are written; with nothing changed, nothing is. Raises UserError for a tree that
-    was not made by `checkout`, has uncommitted changes, holds merges, or changed the files of another series.
+    was not made by `checkout`, has uncommitted changes, holds merges, or changed the files of another series; and when
+    the series' folder holds other patches than those it was made from or wrote.
     """
     tree = finished_checkout(directory)
     refuse_unwritten(tree)
+    refuse_unknown_patches(tree.directory, tree.series)
     with tempfile.TemporaryDirectory(prefix="popcorn-refresh-") as scratch:
         git(*_FORMAT, f"--output-directory={scratch}", f"{tree.start}..HEAD", cwd=tree.directory)
         made = {path.name: path.read_bytes() for path in sorted(Path(scratch).glob("*.patch"))}
-    return _write(tree.series, made)
+    done = _write(tree.series, made)
+    remember_patches(tree.directory, load_series(tree.series.name, tree.series.dir))
+    return done
 
 
 def _write(series: Series, made: dict[str, bytes]) -> Refreshed:
     changed = []
     for name, content in made.items():
         path = series.dir / name
-        if not path.is_file() or _abbreviated(path.read_bytes()) != _abbreviated(content):
+        if not path.is_file() or not same_patch(path.read_bytes(), content):
             write_atomic(path, content)
             changed.append(name)
     listed = _SERIES_HEAD + "".join(f"{name}\n" for name in made)
@@ -97,14 +129,8 @@ def _write(series: Series, made: dict[str, bytes]) -> Refreshed:
     if path.read_text() != listed:
         write_atomic(path, listed)
         changed.append("series")
-    removed = [path.name for path in sorted(series.dir.glob("*.patch")) if path.name not in made]
+    # A file that the list does not name is none of the series, and somebody's.
+    removed = [path.name for path in series.patches if path.name not in made]
     for name in removed:
         (series.dir / name).unlink()
     return Refreshed(tuple(made), tuple(changed), tuple(removed))
-
-
-def _abbreviated(patch: bytes) -> bytes:
-    # How many digits of an object's id git prints depends on the repository: no reason to rewrite a patch.
-    return re.sub(
-        rb"^index ([0-9a-f]{7})[0-9a-f]*\.\.([0-9a-f]{7})[0-9a-f]*", rb"index \1..\2", patch, flags=re.MULTILINE
-    )

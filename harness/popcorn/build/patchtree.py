@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from popcorn.build.git import git, linux_repository, output, resolve
 from popcorn.build.series import Series, load_series
 from popcorn.build.shared import shared_files
 from popcorn.errors import UserError
-from popcorn.files import write_atomic
+from popcorn.files import sha256_bytes, write_atomic
 from popcorn.progress import note
 
 TEMPLATE_MARK = "# popcorn kernel new:"
@@ -36,6 +38,51 @@ def record_base(directory: Path, series: str, base: str, start: str) -> None:
         git("config", "popcorn.shared", start, cwd=directory)
     else:
         git("config", "--unset", "popcorn.shared", cwd=directory, check=False)
+
+
+def same_patch(one: bytes, other: bytes) -> bool:
+    """Whether two patch files say the same."""
+    return _abbreviated(one) == _abbreviated(other)
+
+
+def remember_patches(directory: Path, series: Series) -> None:
+    """Note that a work tree knows the patch files that lie in its series' folder now."""
+    if _content(series) not in _known(directory, series):
+        git("config", "--add", _known_key(series), _content(series), cwd=directory)
+
+
+def refuse_unknown_patches(directory: Path, series: Series) -> None:
+    """Refuse to replace patch files that this work tree neither was made from nor wrote. Raises UserError."""
+    known = _known(directory, series)
+    # A checkout of before this was noted knows nothing.
+    if known and series.patches and _content(series) not in known:
+        raise UserError(
+            f"the patches in {series.dir} have changed since {directory} was checked out or refreshed last: somebody "
+            "else's changes would be lost",
+            hint="check out anew into another directory, and take your commits there (git fetch, git cherry-pick); "
+            "or put the patches back as they were",
+        )
+
+
+def _known(directory: Path, series: Series) -> list[str]:
+    return git("config", "--get-all", _known_key(series), cwd=directory, check=False).stdout.split()
+
+
+def _known_key(series: Series) -> str:
+    return f"popcorn.{series.name}.patches"
+
+
+def _content(series: Series) -> str:
+    """The patches of a series as they lie in its folder, in a word."""
+    listed = [[patch.name, sha256_bytes(_abbreviated(patch.read_bytes()))] for patch in series.patches]
+    return sha256_bytes(json.dumps(listed).encode())
+
+
+def _abbreviated(patch: bytes) -> bytes:
+    # How many digits of an object's id git prints depends on the repository: no reason to rewrite a patch.
+    return re.sub(
+        rb"^index ([0-9a-f]{7})[0-9a-f]*\.\.([0-9a-f]{7})[0-9a-f]*", rb"index \1..\2", patch, flags=re.MULTILINE
+    )
 
 
 @dataclass(frozen=True)
@@ -125,7 +172,7 @@ def _refuse_unfinished(directory: Path, base: str) -> None:
         listed = ", ".join(line[3:] for line in dirty[:5]) + (" …" if len(dirty) > 5 else "")
         raise UserError(
             f"{directory} has changes that are not committed: {listed}",
-            hint="commit them (`git commit --amend` or --fixup with rebase), or remove them, then refresh again",
+            hint="commit them (`git commit --amend` or --fixup with rebase), or remove them, then try again",
         )
     git_dir = Path(output("rev-parse", "--absolute-git-dir", cwd=directory))
     if any((git_dir / name).exists() for name in ("rebase-merge", "rebase-apply", "MERGE_HEAD", "CHERRY_PICK_HEAD")):

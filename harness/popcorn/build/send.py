@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import parseaddr
 from pathlib import Path
 
 from popcorn.build.git import output
@@ -48,9 +49,14 @@ def prepare(
         cover: a file with the cover letter: its first line is the subject, the rest the text.
 
     Raises:
-        UserError: the work tree is no finished series, the folder holds something else, or git knows no author.
+        UserError: the work tree is no finished series, the folder holds something else or cannot be made, an address
+            is none, or git knows no author.
         HostError: git send-email refuses the messages.
     """
+    letter = _read_cover(cover) if cover is not None else None
+    for one in (*to, *cc):
+        if not re.fullmatch(r"[^@\s]+@[^@\s]+", parseaddr(one)[1]):
+            raise UserError(f"{one!r} is no mail address", hint="write one such as list@example.org")
     tree = finished_checkout(directory)
     refuse_unwritten(tree)
     commits = tree.commits()
@@ -61,7 +67,10 @@ def prepare(
         raise UserError(f"{folder} holds other things", hint="name a folder that does not exist yet, with --output")
     fresh = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    try:
+        fresh.mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}", hint="name another --output") from error
     addresses = [f"--{kind}={one}" for kind, several in (("to", to), ("cc", cc)) for one in several]
     words = ["format-patch", "--quiet", "--cover-letter", "--thread=shallow", "--encode-email-headers", *addresses]
     words += [f"--subject-prefix={prefix}", f"--base={tree.start}"]
@@ -77,8 +86,8 @@ def prepare(
         shutil.rmtree(fresh, ignore_errors=True)
         raise UserError(f"git format-patch failed: {' '.join(done.stderr.split())[:300]}", hint="see git's words")
     messages = sorted(fresh.glob("*.patch"))
-    if cover is not None:
-        _write_cover(messages[0], cover)
+    if letter is not None:
+        _write_cover(messages[0], *letter)
     with (fresh / MBOX).open("wb") as out:
         for message in messages:
             # In an mbox no line of a message may begin like the next message.
@@ -95,13 +104,21 @@ def _is_ours(folder: Path) -> bool:
     return folder.is_dir() and all(path.name == MBOX or path.suffix == ".patch" for path in folder.iterdir())
 
 
-def _write_cover(message: Path, cover: Path) -> None:
+def _read_cover(cover: Path) -> tuple[str, str]:
+    """Subject and text."""
     try:
         subject, _, text = cover.read_text(encoding="utf-8").strip().partition("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {cover}: {error}") from error
+        raise UserError(
+            f"cannot read the cover letter {cover}: {getattr(error, 'strerror', None) or error}",
+            hint="--cover takes a text file: the subject, an empty line, the text",
+        ) from error
+    return subject, text.strip()
+
+
+def _write_cover(message: Path, subject: str, text: str) -> None:
     letter = message.read_text(encoding="utf-8")
-    message.write_text(letter.replace(_BLURB[0], subject, 1).replace(_BLURB[1], text.strip(), 1), encoding="utf-8")
+    message.write_text(letter.replace(_BLURB[0], subject, 1).replace(_BLURB[1], text, 1), encoding="utf-8")
 
 
 def _missing(messages: Sequence[Path], to: Sequence[str]) -> list[str]:

@@ -24,7 +24,8 @@ _RECIPE = 1
 def shared_files(series: Series) -> str | None:
     """A commit without a parent that holds what a series takes from another; None when it takes nothing.
 
-    Raises SeriesError when that other series does not create the files, or its patches cannot be replayed without a base.
+    Raises SeriesError when that other series does not create the files, or its patches cannot be replayed without a
+    base.
     """
     if series.shared is None:
         return None

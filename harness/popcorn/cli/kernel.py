@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,11 +18,17 @@ _source_option = click.option(
     metavar="TREE|TARBALL",
     help="Kernel source, instead of Debian's package or kernel.org's release.",
 )
-_series_option = click.option("--series", default="6.12", show_default=True, help="Which kernel series.")
+_DEFAULT_SERIES = "6.12"
+_series_option = click.option("--series", default=_DEFAULT_SERIES, show_default=True, help="Which kernel series.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 _directory_argument = click.argument(
     "directory", type=click.Path(path_type=Path, file_okay=False), default=_DEFAULT_TREE, metavar="[DIR]"
 )
+
+
+def _named(directory: Path) -> str:
+    """A work tree as a word of a command, where it has to be named."""
+    return "" if directory == _DEFAULT_TREE else f" {shlex.quote(str(directory))}"
 
 
 @click.group()
@@ -82,7 +89,10 @@ def new(subject: str, directory: Path) -> None:
 
     commit = new_patch(directory, subject)
     click.echo(f"{commit[:12]} {subject}")
-    click.echo(f"edit files in {directory}, git add what is new, git commit --amend -a, then `popcorn kernel refresh`")
+    click.echo(
+        f"edit files in {directory}, git add what is new, git commit --amend -a, then "
+        f"`popcorn kernel refresh{_named(directory)}`"
+    )
 
 
 @kernel.command()
@@ -116,12 +126,13 @@ def rebase(directory: Path, source: Path | None, update: bool, go_on: bool, abor
         click.echo(f"{found.done} of {found.total} patches are on Linux {found.version}; this one does not fit:")
         click.echo(f"  {found.conflict}")
         click.echo(
-            f"resolve it in {directory} (git status, git diff), git add the files, then `popcorn kernel rebase "
-            "--continue`; --abort puts all back"
+            f"resolve it in {directory} (git status, git diff), git add the files, then "
+            f"`popcorn kernel rebase{_named(directory)} --continue`; --abort puts all back"
         )
     else:
         click.echo(f"{directory}: {found.done} patches on Linux {found.version}, series {found.series}")
-        click.echo("next: `popcorn kernel refresh`, then `popcorn kernel verify --record`")
+        series = "" if found.series == _DEFAULT_SERIES else f" --series {found.series}"
+        click.echo(f"next: `popcorn kernel refresh{_named(directory)}`, then `popcorn kernel verify{series} --record`")
     return 1 if found.conflict else 0
 
 
@@ -132,7 +143,9 @@ def rebase(directory: Path, source: Path | None, update: bool, go_on: bool, abor
 @click.option("--to", multiple=True, metavar="ADDRESS", help="Recipients.")
 @click.option("--cc", multiple=True, metavar="ADDRESS", help="Likewise.")
 @click.option("--cover", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="The cover letter.")
-@click.option("-v", "--reroll-count", "reroll", default=1, metavar="N", help="Version of the series.")
+@click.option(
+    "-v", "--reroll-count", "reroll", type=click.IntRange(min=1), default=1, metavar="N", help="Version of the series."
+)
 @click.option("--prefix", default="PATCH", show_default=True, help="In front of the subjects, e.g. 'RFC PATCH'.")
 @_json_option
 def send(
