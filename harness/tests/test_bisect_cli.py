@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from popcorn import hostpackages
 from popcorn.bisect import journal, setup
+from popcorn.cli import bisect as commands
 from popcorn.cli.bisect import bisect
 from popcorn.errors import UserError
 
@@ -28,6 +29,9 @@ from popcorn.errors import UserError
         ("--command true --title [", "--title '[' is no regular expression"),
         ("--command true --tree . --fragment x", "are two searches"),
         ("--test x --parameter append=y", "--parameter changes the machine"),
+        ("--metric msg.nothing", "there is no metric 'msg.nothing'"),
+        ("--metric msg.fanout --parameter policy=smp", "'policy=smp' changes nothing"),
+        ("--resume --good 3 --build", "as it began: --good, --build cannot change it"),
         ("--command true --name ../x", "'../x' is no name for a search"),
         ("--resume nowhere", "there is no search 'nowhere'"),
     ],
@@ -38,6 +42,26 @@ def test_the_users_mistakes_are_told_and_nothing_is_begun(
     monkeypatch.setattr(hostpackages, "ensure", lambda _what: None)
     monkeypatch.setattr(setup, "new_task", lambda *_, **__: pytest.fail("begun"))
     error = CliRunner().invoke(bisect, words.split(), standalone_mode=False).exception
+    assert isinstance(error, UserError), error
+    assert cause in str(error)
+    assert list(journal.searches_dir().glob("*")) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("--parameter policy=wrong", "at the bad end, 1: policy=wrong: unknown policy 'wrong'"),
+        ("--parameter append=x --parameter machine=nope", "at the bad end, 2: machine=nope: unknown machine 'nope'"),
+        ("--parameter policy=smp --kernel 3", "at the bad end, 1: policy=smp: the plan has no kernel 3"),
+        ("--parameter append=x --policy wrong", "at the good end, 0: without them: unknown policy 'wrong'"),
+    ],
+)
+def test_parameters_that_make_no_machine_are_the_users_mistake_and_no_answer(
+    words: str, cause: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hostpackages, "ensure", lambda _what: None)
+    monkeypatch.setattr(commands, "_conduct", lambda *_, **__: pytest.fail("begun"))
+    error = CliRunner().invoke(bisect, ["--command", "true", *words.split()], standalone_mode=False).exception
     assert isinstance(error, UserError), error
     assert cause in str(error)
     assert list(journal.searches_dir().glob("*")) == []

@@ -173,3 +173,16 @@ def test_parameters_change_the_plan_one_after_the_other(tmp_path: Path) -> None:
     assert plans[2] == PlanWords(policy="per-node", append="nosmt")
     assert plans[-1] == PlanWords(policy="per-node", append="nosmt quiet", qemu=("-s",), sizes=("64M",))
     assert with_parameters(asdict(PlanWords()), []) == asdict(PlanWords())
+
+
+@pytest.mark.parametrize(("good", "bad"), [("v2", "v1"), ("v2", "v2")])
+def test_ends_with_nothing_between_them_are_refused(good: str, bad: str, tmp_path: Path, users_tree: Path) -> None:
+    with pytest.raises(UserError, match="nothing lies between"):
+        task(tmp_path, tree=users_tree, good=good, bad=bad)
+
+
+def test_a_tree_that_is_no_kernels_is_refused(tmp_path: Path, users_tree: Path) -> None:
+    git("rm", "--quiet", "Kconfig", cwd=users_tree)
+    git("commit", "--quiet", "--message", "no kernel", cwd=users_tree)
+    with pytest.raises(UserError, match="holds no kernel: it has no Kconfig"):
+        task(tmp_path, tree=users_tree, good="v1", bad="HEAD")

@@ -9,6 +9,7 @@ from typing import Literal
 
 from popcorn.bisect import spaces
 from popcorn.bisect.actions import Terms
+from popcorn.bisect.history import History
 from popcorn.bisect.task import Kind, PlanWords, Task, Test
 from popcorn.build.apply import apply_patches, apply_series
 from popcorn.build.git import linux_repository, output
@@ -109,7 +110,11 @@ def _patches(
 
 def _commits(task: Task, repository: Path, tree: Path, series: Series, good: str | None, bad: str | None) -> Task:
     ends = [spaces.revision(tree, text, end) for text, end in ((good, "good"), (bad, "bad"))]
+    for commit in ends:
+        spaces.require_kernel(tree, commit)
     spaces.bare_repository(repository, tree, linux_repository())
+    # What lies between them is looked for before anything is written down.
+    History(repository, *ends)
     hashes = zip(series.patches, series.patch_hashes(), strict=True)
     patches = tuple((str(path), digest) for path, (_, digest) in hashes)
     return replace(task, kind="commits", good=ends[0], bad=ends[1], tree=str(tree.resolve()), patches=patches)

@@ -86,6 +86,20 @@ def revision(tree: Path, text: str | None, end: str) -> str:
     return commit
 
 
+def require_kernel(tree: Path, commit: str) -> None:
+    """Raises UserError for a commit that holds no kernel."""
+    missing = [
+        name
+        for name in ("Makefile", "Kconfig")
+        if git("cat-file", "-e", f"{commit}:{name}", cwd=tree, check=False).returncode
+    ]
+    if missing:
+        raise UserError(
+            f"the commit {commit[:12]} in {tree} holds no kernel: it has no {' and no '.join(missing)}",
+            hint="--tree takes a git tree of Linux",
+        )
+
+
 def tree_repository(tree: Path, linux: Path, folder: Path) -> Path:
     """A bare repository of our own that sees a user's tree and the cache's kernel sources; theirs stays as it is."""
     key = sha256_bytes(str(tree.resolve()).encode())[:16]

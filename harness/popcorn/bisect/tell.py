@@ -40,9 +40,10 @@ class Words:
     def plan(self, search: Search) -> str:
         """What will be done."""
         between = len(search.history.between())
+        what = _WHAT[self.task.kind].removesuffix("s" if between == 1 else "")
         terms = self.task.terms
         told = [
-            f"{self.journal.name}: {between} {_WHAT[self.task.kind]}, about {between.bit_length()} of them to try",
+            f"{self.journal.name}: {between} {what}, about {between.bit_length()} of them to try",
             f"good end  {self.name(search.history.good)}",
             f"bad end   {self.name(search.history.bad)}",
             f"test      {shown_test(self.task.test)}",

@@ -50,6 +50,8 @@ def bisect(ctx: click.Context, name: str | None, resume: str | None, as_json: bo
     from popcorn import hostpackages
     from popcorn.bisect import journal as journals
 
+    if resume is not None:
+        _refuse_others(ctx)
     hostpackages.ensure("test" if options["test"] else "up")
     if resume is not None:
         return _conduct(journals.find(resume), as_json=as_json)
@@ -65,6 +67,21 @@ def bisect(ctx: click.Context, name: str | None, resume: str | None, as_json: bo
 
 bisect.add_command(status)
 bisect.add_command(log)
+
+
+def _refuse_others(ctx: click.Context) -> None:
+    """A search goes on as it began."""
+    given = [
+        one.opts[0]
+        for one in ctx.command.params
+        if one.name not in ("resume", "as_json")
+        and ctx.get_parameter_source(str(one.name)) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise UserError(
+            f"--resume goes on with a search as it began: {', '.join(given)} cannot change it",
+            hint="leave it out, or begin a search anew",
+        )
 
 
 def _conduct(journal: Journal, *, as_json: bool) -> int:

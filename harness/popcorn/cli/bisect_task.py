@@ -10,8 +10,10 @@ from popcorn.cli.plan_options import chosen_plan
 from popcorn.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from popcorn.bisect.journal import Journal
-    from popcorn.bisect.task import PlanWords, Test
+    from popcorn.bisect.task import PlanWords, Task, Test
     from popcorn.plan import Plan
 
 
@@ -36,6 +38,8 @@ def begin_task(journal: Journal, options: dict[str, Any]) -> None:
         raise UserError("--parameter changes the machine, which a suite chooses itself", hint="test by --command")
     if options["kernel"] is not None and test.how != "command":
         raise UserError("--kernel says where --command runs", hint="leave it out, or test by --command")
+    if test.how == "metric":
+        _require_metric(test.what, options["parameters"])
     half = options["error"] / 2
     terms = Terms(
         alpha=options["alpha"] or half,
@@ -57,6 +61,8 @@ def begin_task(journal: Journal, options: dict[str, Any]) -> None:
         **{name: options[name] for name in ("good", "bad", "series", "flavour", "source", "accel", "patches")},
         **{name: options[name] for name in ("tree", "fragment", "parameters")},
     )
+    if options["parameters"] and test.how == "command":
+        _require_ends(task, journal.folder / SEARCH_REPOSITORY)
     journals.begin(journal, replace(task, command=tuple(sys.argv[1:])))
 
 
@@ -73,6 +79,33 @@ def _test(options: dict[str, Any]) -> Test:
     how = asked[0]
     what = options[hows[how]] if how != "build" else ""
     return Test(how, what, options["kernel"], options["timeout_s"])  # type: ignore[arg-type]
+
+
+def _require_metric(name: str, parameters: tuple[str, ...]) -> None:
+    from popcorn.bisect.spaces import parameter
+    from popcorn.run.msgbench import metric_names
+
+    if name not in metric_names():
+        raise UserError(f"there is no metric {name!r}", hint=f"metrics: {', '.join(metric_names())}")
+    for one in parameters:
+        if parameter(one)[0] not in ("append", "qemu"):
+            raise UserError(
+                f"{one!r} changes nothing: --metric is measured on a machine of its own",
+                hint="of parameters, append and qemu count there; or test by --command",
+            )
+
+
+def _require_ends(task: Task, repository: Path) -> None:
+    """Refuse parameters of which no machine can be made: that is known without a search."""
+    from popcorn.bisect.candidate import plan_words_of
+
+    for end, commit in (("good", task.good), ("bad", task.bad)):
+        try:
+            plan = make_plan(plan_words_of(task, repository, commit))
+            _require_kernel(plan, task.test.kernel)
+        except UserError as error:
+            where = f"the {end} end, {task.labels[commit]}"
+            raise UserError(f"no machine can be made at {where}: {error}", hint=error.hint) from error
 
 
 def _require_kernel(plan: Plan, id: int | None) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from popcorn.machine.machine import Machine
 from popcorn.run.attempt import attempt
@@ -63,6 +63,12 @@ def measure_messages(machine: Machine, repeat: int, *, only: str = "") -> Iterat
         swapped = bool(number % 2)
         parts = [(metrics, part) for metrics, part in _parts(machine, swapped) if not only or only in metrics]
         yield [one for metrics, part in parts for one in attempt(part, metrics, machine.run_dir)]
+
+
+def metric_names() -> list[str]:
+    """What `measure_messages` can be asked for."""
+    # No part is run, so that none needs a machine.
+    return [name for metrics, _ in _parts(cast(Machine, None), False) for name in metrics]
 
 
 Part = Callable[[], list[Measurement]]
