@@ -31,6 +31,7 @@ from popcorn.ci.summary import cell
 from popcorn.cli.ci import ci
 from popcorn.errors import HostError, SeriesError, UserError
 from popcorn.process import Completed
+from popcorn.testing import collect
 from popcorn.testing.tell import read_verdicts
 from popcorn.testing.verdict import Outcome, TestVerdict
 
@@ -50,6 +51,7 @@ _FLAKY = TestVerdict("test_it.py::test_tried", Outcome.FLAKY, "AssertionError", 
 _FINE = TestVerdict("test_it.py::test_tried", Outcome.PASSED)
 
 _BUILD = steps.build
+_REQUIRE_TESTS = collect.require_tests
 
 Run = Callable[..., Result]
 
@@ -58,6 +60,7 @@ Run = Callable[..., Result]
 def _nothing_is_installed_or_built(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hostpackages, "ensure", lambda _what: None)
     monkeypatch.setattr(steps, "build", lambda _job: (Outcome.PASSED, "6.12.0"))
+    monkeypatch.setattr(collect, "require_tests", lambda _words, **_: None)
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
 
 
@@ -319,7 +322,28 @@ def test_a_summary_that_cannot_be_handed_out_changes_no_verdict(
     assert "the summary stands in" in result.stderr
 
 
-def test_a_selection_of_no_tests_is_the_users_mistake(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (("--suite", "test_it.py", "-k", "other"), "there are no such tests"),
+        (("--suite", "test_it.py", "-k", "a b ("), "Wrong expression passed to '-k'"),
+        (("--suite", "test_it.py::test_other"), "not found"),
+    ],
+)
+def test_a_selection_of_no_tests_is_told_before_anything_is_built(
+    words: tuple[str, ...], cause: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collect, "require_tests", _REQUIRE_TESTS)
+    monkeypatch.setattr(steps, "build", lambda _job: pytest.fail("built"))
+    monkeypatch.chdir(tmp_path)
+    Path("test_it.py").write_text("def test_fine(): pass\n")
+    error = CliRunner().invoke(ci, ["--output", "out", *words], standalone_mode=False).exception
+    assert isinstance(error, UserError)
+    assert cause in str(error)
+    assert list(Path("out").iterdir()) == []
+
+
+def test_a_suite_of_which_nothing_is_left_when_it_runs_is_the_users_mistake(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("def test_fine(): pass\n")
     argv = ["--suite", str(tmp_path / "test_it.py"), "--output", str(tmp_path / "out"), "-k", "other", "-n", "0"]
     error = CliRunner().invoke(ci, argv, standalone_mode=False).exception

@@ -156,7 +156,8 @@ class Words:
 def shown_test(test: Test) -> str:
     """What is run."""
     if test.how == "suite":
-        return f"pytest -k {shlex.quote(test.what)}" if "::" not in test.what else f"pytest {shlex.quote(test.what)}"
+        path = "/" in test.what.partition("::")[0] or test.what.partition("::")[0].endswith(".py")
+        return f"pytest {'' if path else '-k '}{shlex.quote(test.what)}"
     if test.how == "command":
         where = f"kernel {test.kernel}" if test.kernel is not None else "the first secondary"
         return f"sh -c {shlex.quote(test.what)} in {where}"

@@ -56,6 +56,11 @@ class Job:
         return self.wanted.suites or (str(source_root() / "testsuites"),)
 
     @property
+    def selection(self) -> list[str]:
+        """The tests, as words for pytest."""
+        return [*self.suites, *(["-k", self.wanted.expression] if self.wanted.expression else [])]
+
+    @property
     def cwd(self) -> Path:
         """Where tests run: one's own where one is, the shipped ones where they are."""
         return Path.cwd() if self.wanted.suites else source_root()

@@ -18,7 +18,7 @@ from popcorn.errors import HostError, PopcornError, SeriesError, UserError
 from popcorn.experiment.record import RECORD_FILE as EXPERIMENT_FILE
 from popcorn.image.recipe import Role
 from popcorn.junit import is_whole
-from popcorn.process import Completed, run
+from popcorn.process import Completed, run, shown
 from popcorn.progress import note
 from popcorn.run.results import RESULTS_FILE, read_trials
 from popcorn.testing.evidence import evidence
@@ -70,12 +70,12 @@ def tests(job: Job) -> Found:
     words = ["-p", "popcorn.testing.plugin", "-p", "no:cacheprovider", *_parallel(wanted.workers)]
     words += ["-o", "popcorn_suite=true", f"--lost-retries={wanted.retries}", f"--flaky-repeats={wanted.repeats}"]
     words += [f"--verdicts={folder / VERDICTS_FILE}", f"--failed-logs={folder / FAILED}"]
-    words += [f"--junitxml={folder / JUNIT / 'tests.xml'}", *(["-k", wanted.expression] if wanted.expression else [])]
-    done = _run(job, [sys.executable, "-P", "-m", "pytest", *job.suites, *words], "tests.log", cwd=job.cwd)
+    words += [f"--junitxml={folder / JUNIT / 'tests.xml'}"]
+    done = _run(job, [sys.executable, "-P", "-m", "pytest", *job.selection, *words], "tests.log", cwd=job.cwd)
     found = read_verdicts(folder / VERDICTS_FILE)
     log = folder / "tests.log"
     if done.returncode == _NO_TESTS:
-        raise UserError(f"there are no such tests: {' '.join(job.suites)} -k {wanted.expression!r}")
+        raise UserError(f"there are no such tests: {shown(job.selection)}", hint=f"it is told in {log}")
     outcome = worst([one.outcome for one in found])
     if done.returncode in (_MISUSED, _INTERRUPTED):
         if outcome is Outcome.FAILED:

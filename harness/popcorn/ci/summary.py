@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import jinja2
@@ -37,6 +38,7 @@ def render(found: Found) -> str:
     template = Path(__file__).with_name("summary.md.j2").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         record=record,
+        typed=shlex.join(record.typed),
         answer=_WORDS[found.status()],
         status=found.status(),
         broken=[one for one in record.steps if one.outcome is Outcome.FAILED and not _told_elsewhere(one)],

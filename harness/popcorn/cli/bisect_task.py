@@ -29,6 +29,9 @@ def begin_task(journal: Journal, options: dict[str, Any]) -> None:
     from popcorn.bisect.actions import Terms
     from popcorn.bisect.setup import new_task
     from popcorn.bisect.task import SEARCH_REPOSITORY, PlanWords
+    from popcorn.bisect.trial import selection
+    from popcorn.dirs import source_root
+    from popcorn.testing.collect import require_tests
 
     test = _test(options)
     chosen = [name for name in ("patches", "tree", "fragment", "parameters") if options[name]]
@@ -40,6 +43,8 @@ def begin_task(journal: Journal, options: dict[str, Any]) -> None:
         raise UserError("--kernel says where --command runs", hint="leave it out, or test by --command")
     if test.how == "metric":
         _require_metric(test.what, options["parameters"])
+    if test.how == "suite":
+        require_tests(selection(test.what, options["series"]), cwd=source_root())
     half = options["error"] / 2
     terms = Terms(
         alpha=options["alpha"] or half,

@@ -59,11 +59,14 @@ def ci(output: Path | None, summary: Path | None, no_tests: bool, as_json: bool,
     from popcorn.ci.conduct import Conductor
     from popcorn.ci.job import Wanted, check, claim
     from popcorn.ci.record import RECORD_FILE, SUMMARY_FILE
+    from popcorn.testing.collect import require_tests
 
     wanted = Wanted(**options, tests=not no_tests)
     job = check(wanted, output, summary)
     hostpackages.ensure("build")
     hostpackages.ensure("test")
+    if wanted.tests:
+        require_tests(job.selection, cwd=job.cwd)
     claim(job)
     conductor = Conductor(job)
     try:
