@@ -277,6 +277,23 @@ def test_a_worker_that_breaks_is_no_success(suite: pytest.Pytester) -> None:
     assert suite.runpytest(*PLUGIN, "-n", "2").ret == pytest.ExitCode.INTERNAL_ERROR
 
 
+def test_tests_that_end_their_workers_are_lost_once(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import os, pytest
+        @pytest.mark.parametrize("number", range(12))
+        def test_a(number):
+            if number in (2, 3, 7):
+                os._exit(7)
+        """
+    )
+    result = suite.runpytest(*PLUGIN, "-n", "2", "--verdicts=verdicts.jsonl")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=9, failed=3)
+    lost = [name for name, verdict in _verdicts(suite).items() if verdict["outcome"] == "infrastructure"]
+    assert sorted(lost) == ["test_a[2]", "test_a[3]", "test_a[7]"]
+
+
 def test_workers_keep_tests_of_one_machine_together(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+from xdist.workermanage import WorkerController
 
 
 def write_groups(path: Path, groups: Mapping[str, str]) -> None:
@@ -36,6 +37,27 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
     def _groups(self) -> dict[str, str]:
         found: dict[str, str] = json.loads(self._path.read_text(encoding="utf-8"))
         return found
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Take out a worker that ended; the test it was in, if it was in one, which is told of as lost.
+
+        pytest-xdist deals out that test again, until it has ended as many workers as may end.
+        """
+        work = self.assigned_work[node]
+        left = [(unit, test) for unit in work.values() for test, ended in unit.items() if not ended]
+        if left:
+            unit, crashed = left[0]
+            unit[crashed] = True
+        # A worker that is dealt nothing waits for more, and so does who deals.
+        for group in [group for group, unit in work.items() if all(unit.values())]:
+            del work[group]
+        super().remove_node(node)
+        return crashed if left else None
+
+    def _reschedule(self, node: WorkerController) -> None:
+        # One that takes another's place has not told yet what it found; pytest-xdist ends all over that.
+        if node in self.registered_collections:
+            super()._reschedule(node)
 
     def _split_scope(self, nodeid: str) -> str:
         return self._groups.get(nodeid, nodeid)

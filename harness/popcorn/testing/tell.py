@@ -95,7 +95,8 @@ class Verdicts:
         if fields is not None:
             self._add(TestVerdict.from_dict(fields))
         elif report.when == _CRASHED:
-            self._add(TestVerdict(report.nodeid, Outcome.LOST, "pytest's worker ended", text=_text(report)))
+            title = "pytest's worker ended"
+            self._add(TestVerdict(report.nodeid, Outcome.LOST, title, lost=(title,), text=_text(report)))
 
         for single in reports_of(report):
             self._config.hook.pytest_runtest_logreport(report=single)

@@ -113,7 +113,7 @@ class TestVerdict:
 def headline(verdict: TestVerdict) -> str:
     """What stands before a failure's message; empty where there is nothing to add."""
     if verdict.outcome is Outcome.LOST:
-        return f"{LOST}{len(verdict.lost)} runs, nothing is known of the kernel"
+        return f"{LOST}{len(verdict.lost)} run{'s' * (len(verdict.lost) != 1)}, nothing is known of the kernel"
     if verdict.rate is not None:
         return f"{'flaky' if verdict.outcome is Outcome.FLAKY else 'fails always'}: {verdict.rate}"
     return ""
