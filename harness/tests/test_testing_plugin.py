@@ -270,6 +270,12 @@ def test_a_wrong_option_is_the_users_mistake(word: str, suite: pytest.Pytester) 
     assert suite.runpytest(*PLUGIN, word).ret == pytest.ExitCode.USAGE_ERROR
 
 
+def test_one_that_should_have_failed_says_so(suite: pytest.Pytester) -> None:
+    suite.makepyfile("import pytest\n@pytest.mark.xfail(strict=True, reason='fault 7')\ndef test_a(): pass")
+    suite.runpytest(*PLUGIN, "--verdicts=verdicts.jsonl", "--flaky-repeats=1")
+    assert _verdicts(suite)["test_a"]["title"] == "[XPASS(strict)] fault 7"
+
+
 def test_a_worker_that_breaks_is_no_success(suite: pytest.Pytester) -> None:
     suite.makepyfile("def test_a(): pass\ndef test_b(): pass")
     # What pytest-xdist looks up when it sends a report.

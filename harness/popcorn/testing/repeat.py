@@ -68,7 +68,10 @@ class Run:
     @property
     def title(self) -> str:
         """Of the worst failure."""
-        return next((one.title for one in sorted(self.evidence, key=lambda one: one.lost)), "")
+        # One that should have failed and did not has no error that tells anything.
+        told = [one.title for one in sorted(self.evidence, key=lambda one: one.lost)]
+        told += [report.longreprtext.partition("\n")[0] for report in self.reports if report.failed]
+        return next(iter(told), "")
 
 
 @dataclass(frozen=True)
