@@ -7,11 +7,12 @@ import time
 from collections import defaultdict
 
 import pytest
+from faults import inflict
 from messages import Row, answers, counters, refusal, rows
 
 from popcorn.machine.machine import Machine
 from popcorn.machine.status import KernelStatus
-from popcorn.testing import Everywhere, KernelById
+from popcorn.testing import Everywhere, Kernel, KernelById
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 
@@ -23,9 +24,9 @@ def _status(machine: Machine) -> KernelStatus:
     return next(kernel for kernel in machine.ps() if kernel.id == _VICTIM)
 
 
-def _panic(machine: Machine) -> None:
-    # Without waiting for an answer: there is none.
-    machine.exec(0, ["sh", "-c", f"echo 'echo c >/proc/sysrq-trigger' >/dev/vty{_VICTIM}"], timeout_s=30)
+def _panic(machine: Machine, victim: Kernel) -> None:
+    # Not by its terminal line: its shell waits for somebody to read what those of its lives before printed there.
+    inflict(victim, "echo c >/proc/sysrq-trigger")
     deadline = time.monotonic() + _DEADLINE_S
     while (status := _status(machine)).state != "dead":
         assert time.monotonic() < deadline, f"kernel {_VICTIM} is {status.state}"
@@ -65,7 +66,7 @@ def test_a_kernel_dies_and_its_id_joins_again(
     pinging = f"popcorn-msg ping {_VICTIM} -n 1000000 >/dev/null 2>/tmp/said & echo $! >/tmp/pinging"
     caller.shell(f"{pinging}; sleep 1; kill -0 $(cat /tmp/pinging)")
 
-    _panic(machine)
+    _panic(machine, kernel(_VICTIM))
 
     # A call that waits for its answer fails, with an error that no other case has; later ones find nobody.
     caller.shell("while kill -0 $(cat /tmp/pinging) 2>/dev/null; do sleep 0.1; done")
