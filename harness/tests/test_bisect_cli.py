@@ -13,6 +13,13 @@ from popcorn.cli.bisect import bisect
 from popcorn.errors import UserError
 
 
+def _assert_refused(words: list[str], cause: str) -> None:
+    error = CliRunner().invoke(bisect, words, standalone_mode=False).exception
+    assert isinstance(error, UserError), error
+    assert cause in str(error)
+    assert list(journal.searches_dir().glob("*")) == []
+
+
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
@@ -44,10 +51,7 @@ def test_the_users_mistakes_are_told_and_nothing_is_begun(
 ) -> None:
     monkeypatch.setattr(hostpackages, "ensure", lambda _what: None)
     monkeypatch.setattr(setup, "new_task", lambda *_, **__: pytest.fail("begun"))
-    error = CliRunner().invoke(bisect, words.split(), standalone_mode=False).exception
-    assert isinstance(error, UserError), error
-    assert cause in str(error)
-    assert list(journal.searches_dir().glob("*")) == []
+    _assert_refused(words.split(), cause)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +68,4 @@ def test_parameters_that_make_no_machine_are_the_users_mistake_and_no_answer(
 ) -> None:
     monkeypatch.setattr(hostpackages, "ensure", lambda _what: None)
     monkeypatch.setattr(commands, "_conduct", lambda *_, **__: pytest.fail("begun"))
-    error = CliRunner().invoke(bisect, ["--command", "true", *words.split()], standalone_mode=False).exception
-    assert isinstance(error, UserError), error
-    assert cause in str(error)
-    assert list(journal.searches_dir().glob("*")) == []
+    _assert_refused(["--command", "true", *words.split()], cause)
