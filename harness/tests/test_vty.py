@@ -251,6 +251,38 @@ def test_a_program_that_holds_the_shell_is_interrupted(line: Line) -> None:
     assert line.exec("7", "--", "echo", "fine").stdout == b"fine\n"
 
 
+def test_a_client_that_was_stopped_between_hello_and_command_begins_anew(silent_line: Line) -> None:
+    # A busy host does that: the shell there is slow, the client types ^C, hears the hello and gets no time.
+    client = subprocess.Popen(
+        silent_line.argv("7", "--", "echo", "fine"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    with open(silent_line.far_path, encoding="ascii") as typed:
+        words = typed.readline().lstrip("\x15")
+    client.send_signal(signal.SIGSTOP)
+    silent_line.start_shell()
+    os.write(silent_line.far, words.encode())
+    time.sleep(0.5)
+    os.write(silent_line.far, b"\x03")
+    time.sleep(5)  # a server that hears ^C waits for 4 s
+    client.send_signal(signal.SIGCONT)
+    assert client.communicate(timeout=DEADLINE_S) == (b"fine\n", b"")
+
+
+def test_a_command_that_began_is_not_begun_again(line: Line, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    client = subprocess.Popen(
+        line.argv("7", "--", "sh", "-c", f"echo $$ >>{begun}; echo; sleep 100"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert client.stdout is not None
+    assert client.stdout.readline() == b"\n"
+    os.write(line.far, b"\x03")
+    assert ended(client) == "popcorn-vty: kernel 7: the command was killed, for its caller had been silent\n"
+    (pid,) = begun.read_text().split()
+    assert_ended(int(pid))
+
+
 def test_foreign_output_between_frames_is_ignored(line: Line) -> None:
     script = f"echo one; sleep 0.3; printf 'noise \\002 noise' >{line.far_path}; sleep 0.3; echo two"
     assert line.exec("7", "--", "sh", "-c", script).stdout == b"one\ntwo\n"

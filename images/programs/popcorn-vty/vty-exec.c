@@ -20,8 +20,8 @@
 #define LOCK_S		600	/* and whoever has the line before us */
 #define FIRST_TRY_MS	1500	/* doubled with each try */
 #define INTERRUPT_MS	500	/* for the effect of ^C at the far end */
+#define SESSIONS	4	/* that may end before the command began */
 #define GRACE_MS	10000	/* from a kill to the status */
-#define RETRY_MS	100	/* a full line is tried again */
 
 struct client {
 	struct line line;
@@ -30,6 +30,7 @@ struct client {
 	size_t argv_len, argv_sent;
 	bool started;		/* the server said hello */
 	bool asked;		/* the command was sent whole */
+	bool left;		/* the server ended before it ran anything */
 	bool quitting;
 	int result;		/* exit status, -1: not known yet */
 	int forced;		/* what overrides the command's own, or -1 */
@@ -187,6 +188,9 @@ static void handle(struct client *c, const struct frame *frame)
 	case FRAME_SIGNALED:
 		c->result = 128 + (atoi((const char *)frame->data) & 127);
 		break;
+	case FRAME_LEFT:
+		c->left = true;
+		break;
 	case FRAME_REFUSED:
 		c->result = c->quitting ? c->forced :
 			    fail(c, (const char *)frame->data);
@@ -207,6 +211,7 @@ static void drain_sink(struct client *c)
 	}
 }
 
+/* Have the server run the command; an exit status, or -1 when it left before. */
 static int converse(struct client *c, int timeout_s)
 {
 	long long now = now_ms();
@@ -216,7 +221,7 @@ static int converse(struct client *c, int timeout_s)
 
 	c->heard = now;
 	c->ping = now + PING_MS;
-	while (c->result < 0) {
+	while (c->result < 0 && !c->left) {
 		bool full = c->sink_done < c->sink_len;
 		struct pollfd fds[3];
 		long long wait;
@@ -304,13 +309,35 @@ static void say_bye(struct client *c)
 	if (kernel_ended(c->id))
 		return;
 	line_queue(&c->line, FRAME_BYE, "", 0);
-	for (int tries = 0; tries < 20; tries++) {
-		struct pollfd pfd = { c->line.fd, POLLOUT, 0 };
+	line_drain(&c->line);
+}
 
-		if (line_flush(&c->line) || line_idle(&c->line))
-			break;
-		poll(&pfd, 1, RETRY_MS);
+/*
+ * One session after the other until the command began.  A host that has no
+ * time for us can make a server give us up between its hello and our command.
+ */
+static int hold_session(struct client *c, int connect_s, int timeout_s)
+{
+	for (int tries = 0; tries < SESSIONS; tries++) {
+		char token[TOKEN_LEN + 1];
+		int status;
+
+		make_token(token);
+		line_begin(&c->line, token);
+		c->argv_sent = 0;
+		c->started = false;
+		c->asked = false;
+		c->left = false;
+		status = shake_hands(c, connect_s);
+		if (status >= 0)
+			return status;
+		status = converse(c, timeout_s);
+		if (status >= 0) {
+			say_bye(c);
+			return status;
+		}
 	}
+	return fail(c, "its shell left again and again");
 }
 
 int vty_exec(int argc, char **argv)
@@ -322,9 +349,9 @@ int vty_exec(int argc, char **argv)
 		{ 0 }
 	};
 	static struct client c = { .result = -1, .forced = -1 };
-	int timeout_s = 0, connect_s = CONNECT_S, option, status;
+	int timeout_s = 0, connect_s = CONNECT_S, option;
 	const char *device = NULL;
-	char token[TOKEN_LEN], *joined, *to;
+	char *joined, *to;
 	struct sigaction action = { .sa_handler = catch };
 
 	while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
@@ -362,12 +389,5 @@ int vty_exec(int argc, char **argv)
 	c.line.fd = open_vty(c.id, device, timeout_s ? timeout_s : LOCK_S);
 	if (c.line.fd < 0)
 		return EXIT_PROTOCOL;
-	make_token(token);
-	line_begin(&c.line, token);
-	status = shake_hands(&c, connect_s);
-	if (status >= 0)
-		return status;
-	status = converse(&c, timeout_s);
-	say_bye(&c);
-	return status;
+	return hold_session(&c, connect_s, timeout_s);
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Frames on a virtual TTY line: see vty-line.h. */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -190,6 +191,18 @@ int line_flush(struct line *line)
 		line->tx_start += n;
 	}
 	return 0;
+}
+
+/* Give the line some time to take the last words, and no more. */
+void line_drain(struct line *line)
+{
+	for (int tries = 0; tries < 20; tries++) {
+		struct pollfd pfd = { line->fd, POLLOUT, 0 };
+
+		if (line_flush(line) || line_idle(line))
+			break;
+		poll(&pfd, 1, RETRY_MS);
+	}
 }
 
 /* Read what is there: bytes read, 0 if none, -1 when the line is gone. */

@@ -27,6 +27,7 @@
 #define PING_MS		5000	/* the client says that it is alive */
 #define SERVE_SILENCE_MS 30000	/* the server gives a silent client up */
 #define CLIENT_SILENCE_MS 60000	/* the client gives a silent server up */
+#define RETRY_MS	100	/* a full line is tried again */
 
 /* What the two ends say to each other. */
 enum frame_type {
@@ -38,6 +39,7 @@ enum frame_type {
 	FRAME_EXITED = 'x',	/* server: decimal exit status */
 	FRAME_SIGNALED = 's',	/* server: decimal signal number */
 	FRAME_REFUSED = 'f',	/* server: why no command was run */
+	FRAME_LEFT = 'l',	/* server: gone, and no command was run */
 	FRAME_PING = 'k',
 	FRAME_PONG = 'p',
 	FRAME_QUIT = 'q',	/* client: kill the command */
@@ -79,6 +81,7 @@ bool line_idle(const struct line *line);
 void line_queue(struct line *line, char type, const void *data, size_t len);
 void line_queue_text(struct line *line, const char *text);
 int line_flush(struct line *line);
+void line_drain(struct line *line);
 int line_fill(struct line *line);
 enum line_event line_next(struct line *line, struct frame *frame);
 

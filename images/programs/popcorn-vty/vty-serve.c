@@ -24,7 +24,6 @@
 
 #define BREAK_MS	4000	/* ^C: how long a new session may take */
 #define BYE_MS		2000	/* the client's thanks for the status */
-#define RETRY_MS	100	/* a full line is tried again */
 #define MAX_COMMAND	(1 << 20)	/* bytes of argv */
 
 #define TYPED		"popcorn-vty serve "
@@ -39,6 +38,7 @@ struct server {
 	size_t argv_len;
 	pid_t child;
 	int child_status;
+	bool ran;		/* a command began in this session */
 	bool child_gone;
 	int out[2];		/* read ends of the child's two streams */
 	int signals;
@@ -74,6 +74,7 @@ static void begin(struct server *s, const char *token)
 	bool cut = !line_idle(&s->line);
 
 	forget_command(s);
+	s->ran = false;
 	s->line.rx_seq = 0;
 	line_begin(&s->line, token);
 	if (cut)
@@ -156,6 +157,7 @@ static void run(struct server *s)
 		refuse(s, strerror(errno));
 		return;
 	}
+	s->ran = true;
 	s->state = RUNNING;
 }
 
@@ -287,6 +289,25 @@ static bool digest(struct server *s)
 	}
 }
 
+/*
+ * The client was silent for too long.  It may be slow and not dead, so it
+ * gets to know what became of its command; when that never began, it may
+ * begin a new session.
+ */
+static void leave(struct server *s)
+{
+	static const char killed[] =
+		"the command was killed, for its caller had been silent";
+
+	if (s->state == ENDING || !line_can_queue(&s->line))
+		return;
+	if (s->ran)
+		line_queue(&s->line, FRAME_REFUSED, killed, sizeof(killed) - 1);
+	else
+		line_queue(&s->line, FRAME_LEFT, "", 0);
+	line_drain(&s->line);
+}
+
 static void serve(struct server *s)
 {
 	while (now_ms() < s->deadline) {
@@ -327,6 +348,7 @@ static void serve(struct server *s)
 		if (line_fill(&s->line) < 0 || !digest(s))
 			return;
 	}
+	leave(s);
 }
 
 int vty_serve(const char *token)
