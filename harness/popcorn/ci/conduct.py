@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from popcorn import __version__, junit
 from popcorn.ci import steps
@@ -18,6 +15,7 @@ from popcorn.ci.found import Found
 from popcorn.ci.job import Job
 from popcorn.ci.record import COMPARE, JUNIT, SUMMARY_FILE, TESTS, Record, Step
 from popcorn.ci.summary import render
+from popcorn.ending import signal_of, undisturbed
 from popcorn.errors import PopcornError, UserError
 from popcorn.files import write_atomic
 from popcorn.gate.compare import Verdict, compare
@@ -25,6 +23,7 @@ from popcorn.gate.measured import read_measured
 from popcorn.gate.tell import conclusion
 from popcorn.progress import note
 from popcorn.run.manifest import code_commit, typed_words
+from popcorn.testing.partial import case, partial_cases
 from popcorn.testing.verdict import Outcome
 
 
@@ -54,7 +53,7 @@ class Conductor:
             for name in job.wanted.experiments:
                 self._experiment(name, after=built)
         except BaseException as error:
-            with _Undisturbed():
+            with undisturbed():
                 self._stopped(error)
             raise
         self._end()
@@ -118,7 +117,7 @@ class Conductor:
 
     def _stopped(self, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt):
-            cause = signal.Signals(getattr(error, "number", signal.SIGINT)).name
+            cause = signal_of(error).name
         else:
             cause = str(error).partition("\n")[0] or type(error).__name__
         where = f" during {self._running}" if self._running else ""
@@ -144,18 +143,13 @@ class Conductor:
         ended = next((step for step in self.found.record.steps if step.name == TESTS), None)
         # A pytest that was killed wrote none, or a part of one.
         if ended is not None and (self.found.verdicts or self.found.unended) and not junit.is_whole(report):
-            junit.write(report, "tests, partial", _partial_cases(self.found, ended))
-
-
-_TOLD_AS: dict[Outcome, Literal["error", "skipped"]] = {Outcome.LOST: "error", Outcome.SKIPPED: "skipped"}
-
-
-def _case(name: str, output: str, outcome: Outcome, elapsed_s: float) -> junit.Case:
-    return junit.Case(name, output, outcome is Outcome.PASSED, elapsed_s, _TOLD_AS.get(outcome, "failure"))
+            why = self.found.record.stopped or ended.detail
+            cases = partial_cases(self.found.verdicts, self.found.unended, why)
+            junit.write(report, "tests, partial", cases)
 
 
 def _cases(found: Found) -> list[junit.Case]:
-    cases = [_case(step.name, step.detail, step.outcome, step.elapsed_s) for step in found.record.steps]
+    cases = [case(step.name, step.detail, step.outcome, step.elapsed_s) for step in found.record.steps]
     for stem, comparison in found.comparisons.items():
         for one in comparison.findings:
             if one.verdict is not Verdict.TOLD:
@@ -164,24 +158,3 @@ def _cases(found: Found) -> list[junit.Case]:
     if found.record.stopped:
         cases.append(junit.Case("not stopped", f"partial results: {found.record.stopped}", False, 0.0))
     return cases
-
-
-def _partial_cases(found: Found, tests: Step) -> list[junit.Case]:
-    cases = [_case(one.test, one.text or one.title, one.outcome, one.elapsed_s) for one in found.verdicts]
-    cases += [junit.Case(test, "it had not ended", False, 0.0, "error") for test in found.unended]
-    why = found.record.stopped or tests.detail
-    return [*cases, junit.Case("all tests ended", f"partial results: {why}", False, 0.0)]
-
-
-class _Undisturbed:
-    """Signals that ask to end are late already."""
-
-    def __enter__(self) -> None:
-        self._before = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                self._before[number] = signal.signal(number, signal.SIG_IGN)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

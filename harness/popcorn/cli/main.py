@@ -8,16 +8,14 @@ import importlib
 import os
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import click
 
 from popcorn import __version__
+from popcorn.ending import ending_orderly, signal_of
 from popcorn.errors import PopcornError, UserError, from_os_error
 
 # verb: (module:function, one line of help). A verb is loaded only when it is
@@ -111,33 +109,6 @@ def popcorn(debug: bool) -> None:
     """
 
 
-class EndedError(KeyboardInterrupt):
-    """A signal that asks to end: what is open is closed as for Ctrl-C."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-@contextmanager
-def _ending_orderly() -> Iterator[None]:
-    """SIGTERM and SIGHUP close what is open, as Ctrl-C does, unless somebody wants them otherwise (nohup does)."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise EndedError(number)
-
-    numbers = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread():
-        numbers = []
-    for number in numbers:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -145,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.umask(os.umask(0o077) | 0o002)
     debug = "--debug" in arguments[:1]
     try:
-        with _ending_orderly():
+        with ending_orderly():
             status = popcorn.main(args=arguments, prog_name="popcorn", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
@@ -167,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interrupted(cause: BaseException | None) -> int:
-    number = cause.number if isinstance(cause, EndedError) else signal.SIGINT
+    number = signal_of(cause)
     print(
         "popcorn: interrupted" if number == signal.SIGINT else f"popcorn: {signal.strsignal(number)}", file=sys.stderr
     )

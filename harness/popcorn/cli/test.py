@@ -15,12 +15,15 @@ import psutil
 from popcorn import dirs, hostpackages, junit
 from popcorn.build.store import locked
 from popcorn.cli.build import build
+from popcorn.ending import signal_of, undisturbed
 from popcorn.errors import CheckFailed, HostError, PopcornError, UserError
 from popcorn.files import sha256_bytes
 from popcorn.process import Completed, kill_tree, run
 from popcorn.progress import note
 
 SUITES = ("lint", "unit", "guest")
+VERDICTS = "guest.jsonl"
+"""Where guest's tests are noted as they end; tox.ini says the same."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -30,7 +33,8 @@ def test(arguments: tuple[str, ...]) -> None:
 
     lint is format, lint and types; unit is what needs no machine; guest boots
     machines, as many at a time as the host bears, and unit runs beside it. What
-    follows goes to pytest (-n 0 for a debugger). Results are in build/junit/.
+    follows goes to pytest (-n 0 for a debugger). Results are in build/junit/,
+    those of what had ended when a signal stopped it.
 
     Exit status: 0 all passed, 1 some did not, 3 some did not, and that was the
     host's or QEMU's doing alone.
@@ -52,7 +56,14 @@ def test(arguments: tuple[str, ...]) -> None:
     with locked(f"test-{sha256_bytes(str(root).encode())[:16]}", f"another `popcorn test` in {root}"):
         for suite in suites:
             (reports / f"{suite}.xml").unlink(missing_ok=True)
-        failed = _run(root, reports, suites, pytest_arguments)
+        for old in reports.parent.glob(f"{VERDICTS}*"):
+            old.unlink()
+        try:
+            failed = _run(root, reports, suites, pytest_arguments)
+        except KeyboardInterrupt as error:
+            with undisturbed():
+                _write_partial(reports, suites, f"stopped by {signal_of(error).name}")
+            raise
         written = [reports / f"{suite}.xml" for suite in suites]
         totals = junit.total(written)
         status = HostError.exit_status if junit.only_lost(written) else CheckFailed.exit_status
@@ -97,6 +108,19 @@ def _run(root: Path, reports: Path, suites: tuple[str, ...], pytest_arguments: t
             kill_tree(child.pid)
         raise
     return _unit_failed(reports, log, unit) or failed
+
+
+def _write_partial(reports: Path, suites: tuple[str, ...], why: str) -> None:
+    """Reports of what had ended, for suites that were stopped before they wrote any."""
+    # They know pytest, which takes its time to load.
+    from popcorn.testing.partial import partial_cases
+    from popcorn.testing.tell import read_unended, read_verdicts
+
+    for suite in suites:
+        verdicts = reports.parent / VERDICTS if suite == "guest" else Path(os.devnull)
+        if not junit.is_whole(reports / f"{suite}.xml"):
+            cases = partial_cases(read_verdicts(verdicts), read_unended(verdicts), why)
+            junit.write(reports / f"{suite}.xml", f"{suite}, partial", cases)
 
 
 def _unit_failed(reports: Path, log: Path, unit: list[Completed]) -> bool:

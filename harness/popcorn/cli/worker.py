@@ -28,7 +28,7 @@ def worker(address: str, serve: bool) -> None:
     from distributed import Scheduler, Worker
 
     from popcorn import hostpackages
-    from popcorn.cli.main import EndedError
+    from popcorn.ending import EndedError
     from popcorn.errors import UserError
     from popcorn.run.manifest import code_commit
 
