@@ -157,6 +157,20 @@ def test_a_kernel_whose_sshd_is_silent_is_reached_by_its_line(
         machine.exec(6, ["true"], via="net")
 
 
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [("no shell answers on its line", b"4 by net\n"), ("it stopped answering; the command may have run", b"")],
+)
+def test_of_many_what_did_not_run_by_line_is_run_by_net(
+    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, answer: bytes
+) -> None:
+    monkeypatch.setattr("popcorn.guest.run._MANY", 1)
+    vty = tmp_path / "popcorn-vty"
+    vty.write_text(VTY.replace("6 ]", "4 ]").replace("kernel 6 is silent", f"kernel 4: {said}"))
+    done = machine.exec_all(["sh", "-c", "echo ${KERNEL:-0} by ${LINE:-net}"])[4]
+    assert (done.stdout, done.status) == (answer, 0 if answer else 125)
+
+
 def test_a_command_too_long_for_the_sshd_is_the_users_mistake(machine: Machine) -> None:
     with pytest.raises(UserError, match="the sshd of kernel 4 takes 9000"):
         machine.exec(4, ["echo", "x" * 9000])

@@ -278,7 +278,7 @@ def test_a_command_that_began_is_not_begun_again(line: Line, tmp_path: Path) -> 
     assert client.stdout is not None
     assert client.stdout.readline() == b"\n"
     os.write(line.far, b"\x03")
-    assert ended(client) == "popcorn-vty: kernel 7: the command was killed, for its caller had been silent\n"
+    assert ended(client) == "popcorn-vty: kernel 7: its caller was silent, so it was killed; the command may have run\n"
     (pid,) = begun.read_text().split()
     assert_ended(int(pid))
 

@@ -11,7 +11,7 @@ from popcorn.errors import GuestError, UserError
 from popcorn.guest import several
 from popcorn.guest.finished import Finished
 from popcorn.guest.ssh import TimedOutError, UnreachedError
-from popcorn.guest.vty import run_by_line, run_by_lines, unanswered
+from popcorn.guest.vty import may_have_run, run_by_line, run_by_lines, unanswered
 from popcorn.progress import note
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run_in_several(
         machine.plan.partition(id)
     if via == "vty" or (via == "auto" and len(ids) > _MANY):
         for id, done in run_by_lines(machine, argv, ids, timeout_s=timeout_s):
-            by_net = via == "auto" and unanswered(done)
+            by_net = via == "auto" and unanswered(done) and not may_have_run(done)
             yield id, _answer(machine, id, argv, timeout_s, "net") if by_net else done
         return
     # Made here, once, and not by each thread.

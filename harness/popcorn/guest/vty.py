@@ -60,6 +60,11 @@ def unanswered(done: Finished) -> bool:
     return done.status == UNREACHED and done.stderr.lstrip().startswith(b"popcorn-vty:")
 
 
+def may_have_run(done: Finished) -> bool:
+    """Whether the command may have run, although that is not its answer."""
+    return b"the command may have run" in done.stderr
+
+
 def run_by_lines(
     machine: Machine, argv: Sequence[str], ids: Sequence[int], *, timeout_s: float | None = None
 ) -> Iterator[tuple[int, Finished]]:

@@ -54,6 +54,14 @@ static int fail(const struct client *c, const char *what)
 	return EXIT_PROTOCOL;
 }
 
+/* The same when it is too late to say that nothing was run. */
+static int fail_late(const struct client *c, const char *what)
+{
+	dprintf(2, "popcorn-vty: kernel %s: %s%s\n", c->id, what,
+		c->asked ? "; " MAY_HAVE_RUN : "");
+	return EXIT_PROTOCOL;
+}
+
 static void make_token(char *token)
 {
 	struct timespec ts;
@@ -242,7 +250,7 @@ static int converse(struct client *c, int timeout_s)
 		if (full)
 			c->heard = now;	/* we are not listening */
 		if (now - c->heard >= CLIENT_SILENCE_MS)
-			return fail(c, "it stopped answering");
+			return fail_late(c, "it stopped answering");
 		if (!c->asked && !c->quitting)
 			queue_command(c);
 		if (now >= c->ping) {
@@ -251,7 +259,7 @@ static int converse(struct client *c, int timeout_s)
 			c->ping = now + PING_MS;
 		}
 		if (line_flush(&c->line))
-			return fail(c, strerror(errno));
+			return fail_late(c, strerror(errno));
 		if (!c->asked && !c->quitting && line_idle(&c->line))
 			continue;
 
@@ -282,7 +290,7 @@ static int converse(struct client *c, int timeout_s)
 		}
 		n = line_fill(&c->line);
 		if (n < 0)
-			return fail(c, "its line was hung up");
+			return fail_late(c, "its line was hung up");
 		ended = kernel_ended(c->id);
 		if (!n && ended)
 			return fail(c, ended);
@@ -292,7 +300,7 @@ static int converse(struct client *c, int timeout_s)
 			if (event == LINE_NOTHING)
 				break;
 			if (event == LINE_DAMAGED)
-				return fail(c, "the answer was damaged on the line");
+				return fail_late(c, "the answer was damaged on the line");
 			if (event != LINE_FRAME)
 				continue;
 			c->heard = now_ms();

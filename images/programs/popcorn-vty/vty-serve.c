@@ -297,7 +297,7 @@ static bool digest(struct server *s)
 static void leave(struct server *s)
 {
 	static const char killed[] =
-		"the command was killed, for its caller had been silent";
+		"its caller was silent, so it was killed; " MAY_HAVE_RUN;
 
 	if (s->state == ENDING || !line_can_queue(&s->line))
 		return;
