@@ -64,7 +64,7 @@ _MARK = "sleep 7654"
 def _running(machine: Machine, ids: list[int]) -> list[int]:
     """Those in which a process of the test runs."""
     look = f"busybox ps -o args | grep -qx '{_MARK}'"
-    answers = run_in_several(machine, ["sh", "-c", look], ids, via="net", timeout_s=60)
+    answers = run_in_several(machine.connections, ["sh", "-c", look], ids, via="net", timeout_s=60)
     return [id for id, done in answers if done.status == 0]
 
 

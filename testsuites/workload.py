@@ -104,7 +104,10 @@ class Work:
     def _in_all(self, script: str) -> dict[int, str]:
         found = {}
         for id, done in run_in_several(
-            self._machine, ["sh", "-c", script], self.ids, timeout_s=_COMMAND_S + _ROUNDS_S_EACH * len(self.ids)
+            self._machine.connections,
+            ["sh", "-c", script],
+            self.ids,
+            timeout_s=_COMMAND_S + _ROUNDS_S_EACH * len(self.ids),
         ):
             assert done.status == 0, f"kernel {id}: {script!r} ended with {done.status}: {done.stderr_text}"
             found[id] = done.stdout_text

@@ -114,7 +114,12 @@ def test_a_command_that_begins_with_a_dash_is_a_command(machine: Machine) -> Non
 
 def test_output_is_passed_on_while_the_command_runs(machine: Machine) -> None:
     pieces: list[tuple[str, bytes]] = []
-    run_in(machine, 0, ["sh", "-c", "echo out; echo err >&2"], on_output=lambda name, data: pieces.append((name, data)))
+    run_in(
+        machine.connections,
+        0,
+        ["sh", "-c", "echo out; echo err >&2"],
+        on_output=lambda name, data: pieces.append((name, data)),
+    )
     assert sorted(pieces) == [("stderr", b"err\n"), ("stdout", b"out\n")]
 
 
@@ -130,7 +135,7 @@ def test_files_go_in_and_out_byte_for_byte(machine: Machine, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("via", ["auto", "net", "vty"])
 def test_all_kernels_answer_each_for_itself(machine: Machine, via: Via) -> None:
-    answers = run_in_all(machine, ["sh", "-c", "echo I am ${KERNEL:-0}"], via=via)
+    answers = run_in_all(machine.connections, ["sh", "-c", "echo I am ${KERNEL:-0}"], via=via)
     assert [answers[0].stdout_text, answers[4].stdout_text] == ["I am 0\n", "I am 4\n"]
     assert answers[6].status == 125
     expected = "the sshd of kernel 6 does not answer at 10.80.0.7" if via == "net" else "kernel 6 is silent"
@@ -188,7 +193,7 @@ def test_a_primary_with_another_host_key_is_not_trusted(machine: Machine) -> Non
 
 
 def test_among_several_one_that_takes_too_long_is_124(machine: Machine) -> None:
-    answers = run_in_all(machine, ["sh", "-c", "[ $KERNEL ] || sleep 30"], timeout_s=1)
+    answers = run_in_all(machine.connections, ["sh", "-c", "[ $KERNEL ] || sleep 30"], timeout_s=1)
     assert (answers[0].status, answers[4].status) == (124, 0)
 
 
@@ -307,7 +312,7 @@ def test_who_hangs_up_with_all_answers_does_not_keep_several_from_tidying_up(tmp
 
 def test_words_reach_several_kernels_exactly_and_so_do_bytes(machine: Machine) -> None:
     words = ["a b", "$HOME", "'", "{}", "*", "\n", "%s", "\\"]
-    answers = run_in_all(machine, ["sh", "-c", PRINT, "sh", *words])
+    answers = run_in_all(machine.connections, ["sh", "-c", PRINT, "sh", *words])
     for id in (0, 4):
         assert answers[id].stdout == "".join(f"{word}|" for word in words).encode() + b"\xff\0"
         assert (answers[id].stderr, answers[id].status) == (b"e\n", 3)

@@ -72,10 +72,10 @@ def _run_one(
     from popcorn.guest.run import run_in
 
     if as_json:
-        done = run_in(machine, id, words, timeout_s=timeout_s, via=via)
+        done = run_in(machine.connections, id, words, timeout_s=timeout_s, via=via)
         click.echo(_as_json({id: done}))
     else:
-        done = run_in(machine, id, words, timeout_s=timeout_s, via=via, on_output=_pass_on)
+        done = run_in(machine.connections, id, words, timeout_s=timeout_s, via=via, on_output=_pass_on)
     return done.status
 
 
@@ -92,7 +92,7 @@ def _run_several(
 
     finished: dict[int, Finished] = {}
     width = len(str(max(wanted)))
-    for id, done in run_in_several(machine, words, wanted, timeout_s=timeout_s, via=via):
+    for id, done in run_in_several(machine.connections, words, wanted, timeout_s=timeout_s, via=via):
         finished[id] = done
         if not as_json:
             _print_prefixed(f"{id:>{width}}: ", done)

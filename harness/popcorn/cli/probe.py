@@ -54,6 +54,6 @@ def _probe_guest(name: str, called: str) -> Machine:
     from popcorn.plan.probe import probe as probe_tree
 
     with attach_up(name) as guest, tempfile.TemporaryDirectory(prefix="popcorn-probe-") as tree:
-        done = run_in(guest, guest.plan.primary.id, ["sh", "-c", collect.script()], timeout_s=120)
+        done = run_in(guest.connections, guest.plan.primary.id, ["sh", "-c", collect.script()], timeout_s=120)
         collect.unpack(done.stdout_text, Path(tree))
         return probe_tree(Path(tree), called)

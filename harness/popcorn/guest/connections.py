@@ -16,21 +16,21 @@ from popcorn.machine.layout import NotFormattedError, Slot
 from popcorn.machine.peers import says_network_is_down
 
 if TYPE_CHECKING:
-    from popcorn.machine.machine import Machine
+    from popcorn.machine.handle import Handle
 
 
 class Connections:
     """Made at first use, and used again. Threads may share it."""
 
-    def __init__(self, machine: Machine) -> None:
-        self._machine = machine
+    def __init__(self, machine: Handle) -> None:
+        self.machine = machine
         self._secondaries: dict[int, tuple[int, Secondary]] = {}
         self._lock = threading.Lock()
 
     @cached_property
     def primary(self) -> Primary:
         """Into the primary."""
-        return Primary(self._machine.record, load_trust(), require_running=self._require_primary)
+        return Primary(self.machine.record, load_trust(), require_running=self._require_primary)
 
     def to(self, id: int) -> Ssh:
         """Into any kernel.
@@ -39,11 +39,11 @@ class Connections:
             UserError: no such kernel in the plan.
             GuestError: the kernel has ended, or the primary, which leads to all others.
         """
-        self._machine.plan.partition(id)
+        self.machine.plan.partition(id)
         # One that is dead would be waited for in vain, as a slow one is.
         self._require_primary()
         with self._lock:
-            if id == self._machine.plan.primary.id:
+            if id == self.machine.plan.primary.id:
                 return self.primary
             generation = self._generation(id)
             known = self._secondaries.get(id)
@@ -54,18 +54,18 @@ class Connections:
                 known[1].close()
             ssh = Secondary(
                 id,
-                self._machine.name,
+                self.machine.name,
                 self.primary,
                 self.primary.trust,
                 require_running=lambda: self._require_generation(id, generation),
-                is_down=lambda: says_network_is_down(self._machine.record, self._machine.memory, id),
+                is_down=lambda: says_network_is_down(self.machine.record, self.machine.memory, id),
             )
             self._secondaries[id] = generation, ssh
             return ssh
 
     def _generation(self, id: int) -> int:
         """How many kernels have had this id; 0 if that cannot be known. Raises GuestError if the last one has ended."""
-        machine = self._machine
+        machine = self.machine
         if not machine.record.region_size:
             return 0
         slot = machine.region().slot(id)
@@ -78,7 +78,7 @@ class Connections:
         return slot.generation
 
     def _require_primary(self) -> None:
-        machine = self._machine
+        machine = self.machine
         if not machine.record.region_size:
             return
         try:

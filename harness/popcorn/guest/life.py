@@ -85,7 +85,7 @@ def end(machine: Machine, ids: Iterable[int]) -> None:
     """The same for who is `changing` the machine; what they had is nobody's then."""
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
     with progress.step(f"stopping {named(wanted)}"):
-        for _ in run_in_several(machine, ["/bin/busybox", "poweroff"], wanted, timeout_s=_PATIENCE_BEATS):
+        for _ in run_in_several(machine.connections, ["/bin/busybox", "poweroff"], wanted, timeout_s=_PATIENCE_BEATS):
             # The connection may end before the command's answer comes: whether it has ended is what counts.
             pass
         _await_ended(machine, wanted)

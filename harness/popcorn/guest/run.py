@@ -15,8 +15,8 @@ from popcorn.guest.vty import may_have_run, run_by_line, run_by_lines, unanswere
 from popcorn.progress import note
 
 if TYPE_CHECKING:
+    from popcorn.guest.connections import Connections
     from popcorn.guest.ssh import OnOutput
-    from popcorn.machine.machine import Machine
 
 Via = Literal["auto", "net", "vty"]
 _AT_ONCE = 256
@@ -26,7 +26,7 @@ _MANY = 8
 
 
 def run_in(
-    machine: Machine,
+    connections: Connections,
     id: int,
     argv: Sequence[str],
     *,
@@ -37,20 +37,25 @@ def run_in(
     """Run a command in a kernel; see `Machine.exec`."""
     if not argv:
         raise UserError("there is no command to run", hint="popcorn exec ID -- COMMAND [ARGUMENT…]")
-    ssh = machine.ssh(id)
-    if via == "vty" and id != machine.plan.primary.id:
-        return run_by_line(machine, id, argv, timeout_s=timeout_s, on_output=on_output)
+    ssh = connections.to(id)
+    if via == "vty" and id != connections.machine.plan.primary.id:
+        return run_by_line(connections, id, argv, timeout_s=timeout_s, on_output=on_output)
     try:
         return ssh.run(argv, timeout_s=timeout_s, on_output=on_output)
     except UnreachedError as error:
-        if via == "net" or id == machine.plan.primary.id:
+        if via == "net" or id == connections.machine.plan.primary.id:
             raise
         note(f"{error}; its terminal line is used")
-        return run_by_line(machine, id, argv, timeout_s=timeout_s, on_output=on_output)
+        return run_by_line(connections, id, argv, timeout_s=timeout_s, on_output=on_output)
 
 
 def run_in_several(
-    machine: Machine, argv: Sequence[str], ids: Sequence[int], *, timeout_s: float | None = None, via: Via = "auto"
+    connections: Connections,
+    argv: Sequence[str],
+    ids: Sequence[int],
+    *,
+    timeout_s: float | None = None,
+    via: Via = "auto",
 ) -> Iterator[tuple[int, Finished]]:
     """Run a command in several kernels at a time; their answers come in the order of ``ids``.
 
@@ -61,17 +66,15 @@ def run_in_several(
         MachineLostError: the machine is gone.
     """
     for id in ids:
-        machine.plan.partition(id)
+        connections.machine.plan.partition(id)
     if via == "vty" or (via == "auto" and len(ids) > _MANY):
-        for id, done in run_by_lines(machine, argv, ids, timeout_s=timeout_s):
+        for id, done in run_by_lines(connections, argv, ids, timeout_s=timeout_s):
             by_net = via == "auto" and unanswered(done) and not may_have_run(done)
-            yield id, _answer(machine, id, argv, timeout_s, "net") if by_net else done
+            yield id, _answer(connections, id, argv, timeout_s, "net") if by_net else done
         return
-    # Made here, once, and not by each thread.
-    connections = machine.connections
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         try:
-            waiting = [(id, pool.submit(_answer, machine, id, argv, timeout_s, via)) for id in ids]
+            waiting = [(id, pool.submit(_answer, connections, id, argv, timeout_s, via)) for id in ids]
             for id, answer in waiting:
                 yield id, answer.result()
         except BaseException:
@@ -81,17 +84,17 @@ def run_in_several(
             raise
 
 
-def _answer(machine: Machine, id: int, argv: Sequence[str], timeout_s: float | None, via: Via) -> Finished:
+def _answer(connections: Connections, id: int, argv: Sequence[str], timeout_s: float | None, via: Via) -> Finished:
     try:
-        return run_in(machine, id, argv, timeout_s=timeout_s, via=via)
+        return run_in(connections, id, argv, timeout_s=timeout_s, via=via)
     except GuestError as error:
         status = several.TIMED_OUT if isinstance(error, TimedOutError) else several.UNREACHED
         return Finished(tuple(argv), status, b"", f"popcorn: {error}\n".encode())
 
 
 def run_in_all(
-    machine: Machine, argv: Sequence[str], *, timeout_s: float | None = None, via: Via = "auto"
+    connections: Connections, argv: Sequence[str], *, timeout_s: float | None = None, via: Via = "auto"
 ) -> dict[int, Finished]:
     """Run a command in every kernel of the plan; see `run_in_several`."""
-    ids = [partition.id for partition in machine.plan.partitions]
-    return dict(run_in_several(machine, argv, ids, timeout_s=timeout_s, via=via))
+    ids = [partition.id for partition in connections.machine.plan.partitions]
+    return dict(run_in_several(connections, argv, ids, timeout_s=timeout_s, via=via))

@@ -14,8 +14,8 @@ from popcorn.guest.several import TIMED_OUT, UNREACHED
 from popcorn.guest.ssh import TimedOutError
 
 if TYPE_CHECKING:
+    from popcorn.guest.connections import Connections
     from popcorn.guest.ssh import OnOutput
-    from popcorn.machine.machine import Machine
 
 # A process of the primary each.
 _AT_ONCE = 64
@@ -26,7 +26,7 @@ _GRACE_S = 30.0
 
 
 def run_by_line(
-    machine: Machine,
+    connections: Connections,
     id: int,
     argv: Sequence[str],
     *,
@@ -40,15 +40,16 @@ def run_by_line(
         GuestError: it does not answer.
         MachineLostError: the machine is gone.
     """
-    done = machine.primary.run(
+    done = connections.primary.run(
         [*_launcher(timeout_s), str(id), "--", *argv],
         timeout_s=None if timeout_s is None else timeout_s + _GRACE_S,
         on_output=on_output,
     )
     if unanswered(done):
+        name = connections.machine.name
         raise GuestError(
             f"kernel {id} does not answer: {done.stderr_text.strip()}",
-            hint=f"`popcorn ps --name {machine.name}` and `popcorn log {id} --name {machine.name}` tell how it is",
+            hint=f"`popcorn ps --name {name}` and `popcorn log {id} --name {name}` tell how it is",
         )
     if done.status == TIMED_OUT and timeout_s is not None:
         raise TimedOutError(f"{shlex.join(argv)} did not end within {timeout_s:g} s in kernel {id}")
@@ -66,15 +67,15 @@ def may_have_run(done: Finished) -> bool:
 
 
 def run_by_lines(
-    machine: Machine, argv: Sequence[str], ids: Sequence[int], *, timeout_s: float | None = None
+    connections: Connections, argv: Sequence[str], ids: Sequence[int], *, timeout_s: float | None = None
 ) -> Iterator[tuple[int, Finished]]:
     """Run a command in several kernels, the primary too; one that cannot be reached gets status 125, one that took
     too long 124."""
-    primary = machine.primary
+    primary = connections.primary
     command = several.script(
         ids,
         argv,
-        primary=machine.plan.primary.id,
+        primary=connections.machine.plan.primary.id,
         launcher=_launcher(timeout_s, connect_s=_CONNECT_S + min(len(ids), _AT_ONCE)),
         at_once=_AT_ONCE,
     )

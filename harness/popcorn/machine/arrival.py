@@ -21,7 +21,7 @@ from popcorn.machine.limits import require_room_to_record
 from popcorn.machine.recorded import recorded_events
 
 if TYPE_CHECKING:
-    from popcorn.machine.machine import Machine
+    from popcorn.machine.handle import Handle
 
 REGISTERS_FILE = "registers.txt"
 DEFAULT_STALL_S = 120.0
@@ -78,7 +78,7 @@ class StallJudge:
 
 
 def await_kernels(
-    machine: Machine,
+    machine: Handle,
     ids: Iterable[int] | None = None,
     *,
     stall_s: float = DEFAULT_STALL_S,
@@ -119,7 +119,7 @@ def await_kernels(
             time.sleep(_LOOK_S)
 
 
-def await_sshd(machine: Machine, *, stall_s: float = DEFAULT_STALL_S) -> None:
+def await_sshd(machine: Handle, *, stall_s: float = DEFAULT_STALL_S) -> None:
     """Wait until the primary's sshd answers: for kernels without a shared region. Errors as for `await_kernels`."""
     judge = StallJudge(stall_s, time.monotonic())
     log = machine.run_dir / "serial.log"
@@ -141,7 +141,7 @@ def is_up(region: Region, slot: Slot) -> bool:
     return slot.stage_number >= region.layout.stage_number("user") and not slot.ended
 
 
-def boot_times(machine: Machine) -> list[KernelBoot]:
+def boot_times(machine: Handle) -> list[KernelBoot]:
     """How long each kernel of the plan took, from its slot and the recorder's events.
 
     Of a machine that goes on from a snapshot: what they took when the saved one was booted.
@@ -156,7 +156,7 @@ def boot_times(machine: Machine) -> list[KernelBoot]:
     return [_kernel_boot(slot, khz, ready.get(slot.id)) for slot in slots]
 
 
-def await_tsc_khz(machine: Machine) -> int | None:
+def await_tsc_khz(machine: Handle) -> int | None:
     """The rate of the time stamp counter, once the primary knows it for good; None if that takes too long."""
     # The primary refines it for a second or two: a fast boot is over before that.
     deadline = time.monotonic() + _CALIBRATION_S
@@ -188,7 +188,7 @@ def _slots(region: Region, ids: Sequence[int]) -> list[Slot]:
     return [region.slot(id) for id in ids]
 
 
-def _require_recorder(machine: Machine, trouble: str) -> None:
+def _require_recorder(machine: Handle, trouble: str) -> None:
     if trouble:
         try:
             require_room_to_record(machine.run_dir)
@@ -200,7 +200,7 @@ def _require_recorder(machine: Machine, trouble: str) -> None:
         )
 
 
-def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot], launched: bool) -> None:
+def _raise_for_failures(machine: Handle, region: Region, pending: Sequence[Slot], launched: bool) -> None:
     serial = machine.run_dir / "serial.log"
     if panic := _PANIC.search(_tail(serial)):
         raise GuestError(
@@ -225,7 +225,7 @@ def _raise_for_failures(machine: Machine, region: Region, pending: Sequence[Slot
             )
 
 
-def _stuck(machine: Machine, region: Region, pending: Sequence[Slot], total: int, stall_s: float) -> GuestError:
+def _stuck(machine: Handle, region: Region, pending: Sequence[Slot], total: int, stall_s: float) -> GuestError:
     if not region.formatted():
         log = machine.run_dir / "serial.log"
         return GuestError(
@@ -247,7 +247,7 @@ def _stuck(machine: Machine, region: Region, pending: Sequence[Slot], total: int
     )
 
 
-def _save_registers(machine: Machine, stuck: Sequence[Slot]) -> None:
+def _save_registers(machine: Handle, stuck: Sequence[Slot]) -> None:
     """What the CPUs of stuck kernels do, from QEMU's monitor: the machine may not live on to be asked."""
     partitions = [machine.plan.partition(slot.id) for slot in stuck]
     with contextlib.suppress(HostError), machine.qmp() as qmp:

@@ -81,7 +81,7 @@ def run_npb(
 
     Errors as for `run_in_several`.
     """
-    for kernel, done in run_in_several(machine, ["npb", benchmark, size], kernels, timeout_s=timeout_s):
+    for kernel, done in run_in_several(machine.connections, ["npb", benchmark, size], kernels, timeout_s=timeout_s):
         raw = f"npb/{benchmark}.{size}.{kernel}.txt"
         head = f"$ npb {benchmark} {size}\nexit status {done.status}\n".encode()
         write_atomic(machine.run_dir / raw, head + done.stdout + done.stderr)

@@ -67,7 +67,7 @@ class Running:
         def work(argv: Sequence[str], kernels: Sequence[int]) -> dict[int, Finished]:
             machine = self.members[kernels[0]].machine
             by_id = {self.members[kernel].id: kernel for kernel in kernels}
-            found = run_in_several(machine, argv, list(by_id), timeout_s=timeout_s)
+            found = run_in_several(machine.connections, argv, list(by_id), timeout_s=timeout_s)
             return {by_id[id]: done for id, done in found}
 
         if len(groups) == 1:
