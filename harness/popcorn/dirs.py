@@ -75,5 +75,11 @@ def _override(variable: str) -> Path | None:
 
 def _made(path: Path) -> Path:
     # What lies in the cache is run, and what was recorded is nobody else's business.
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+        raise HostError(
+            f"the folder {path} cannot be made: {error.strerror}",
+            hint="POPCORN_CACHE, POPCORN_RUNS and POPCORN_SNAPSHOTS name other places",
+        ) from error
     return path

@@ -69,6 +69,16 @@ def test_directories_are_where_the_environment_says(tmp_path: Path, monkeypatch:
     assert dirs.runtime_dir().stat().st_mode & 0o777 == 0o700
 
 
+def test_a_directory_that_cannot_be_made_is_told_with_the_way_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("POPCORN_RUNS", str(tmp_path / "file" / "r"))
+    with pytest.raises(HostError, match="file/r cannot be made: Not a directory") as raised:
+        dirs.runs_dir()
+    assert "POPCORN_RUNS" in raised.value.hint
+
+
 def test_a_runtime_directory_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     (tmp_path / "elsewhere").mkdir()

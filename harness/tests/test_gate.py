@@ -258,6 +258,15 @@ def test_the_command_ends_with_1_for_a_regression(recorded: Path) -> None:
     }
 
 
+def test_of_what_ci_left_one_run_is_to_be_named(recorded: Path, tmp_path: Path) -> None:
+    left = tmp_path / "left"
+    shutil.copytree(recorded, left / "runs" / "quick" / "1")
+    done = CliRunner().invoke(command, [str(left), str(recorded)], standalone_mode=False)
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == f"{left} holds 1 run and is none itself"
+    assert done.exception.hint == f"name one:\n  {left / 'runs' / 'quick' / '1'}"
+
+
 def test_a_rule_that_fits_nothing_is_told(recorded: Path, tmp_path: Path) -> None:
     rules = tmp_path / "t.toml"
     rules.write_text("".join(f'[[rule]]\nmetric = "{name}"\nkind = "told"\nworse = 0\n' for name in ("time", "tiem")))

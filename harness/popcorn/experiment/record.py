@@ -32,13 +32,14 @@ from popcorn.experiment.schedule import Trial
 from popcorn.files import write_atomic
 from popcorn.machine.qemu import Accel
 from popcorn.run.manifest import Host, code_commit, describe_host
-from popcorn.run.results import Kind, Results, TrialRow, read_trials
+from popcorn.run.results import RESULTS_FILE, Kind, Results, TrialRow, read_trials
 
 RECORD_FILE = "experiment.json"
 DESCRIPTION_FILE = "experiment.toml"
 BOOTS, RAW = "boots", "raw"
 _LOCK_FILE = ".lock"
 _VERSION = 1
+_NAMED = 20
 
 
 class WorkloadFacts(BaseModel):
@@ -161,12 +162,29 @@ def find_run(name_or_path: str) -> Path:
     """The folder of a run.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or it is a folder of several.
     """
     for path in (Path(name_or_path), runs_dir() / name_or_path):
         if path.is_dir():
+            _require_one(path)
             return path.resolve()
     raise UserError(f"there is no run {name_or_path!r}", hint=f"runs are folders in {runs_dir()}")
+
+
+def _require_one(path: Path) -> None:
+    """Who names what `popcorn ci` left, or where runs are kept, has not said which run."""
+    if any((path / name).exists() for name in (RECORD_FILE, RESULTS_FILE)):
+        return
+    runs = sorted(
+        {found.parent.resolve() for depth in ("*", "*/*/*") for found in path.glob(f"{depth}/{RESULTS_FILE}")},
+        reverse=True,
+    )
+    if runs:
+        named = "\n".join(f"  {one}" for one in runs[:_NAMED])
+        more = f"\n  and {len(runs) - _NAMED} more" if len(runs) > _NAMED else ""
+        raise UserError(
+            f"{path} holds {len(runs)} run{'s' * (len(runs) > 1)} and is none itself", hint=f"name one:\n{named}{more}"
+        )
 
 
 @contextmanager
