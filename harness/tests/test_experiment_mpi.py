@@ -59,6 +59,7 @@ def test_processes_in_one_kernel_need_neither_ssh_nor_tcp() -> None:
     words = mpiexec_words([Share(_kernels(1, cpus=4)[0], 4)], "pcn0")
     assert words[words.index("-launcher") + 1] == "fork"
     assert "self,sm" in words
+    assert words[words.index("HWLOC_COMPONENTS") + 1] == "no_os,stop"
     booted = Recording(1)
     Mpi(booted).prepare(booted.kernels)
     assert booted.ran == []

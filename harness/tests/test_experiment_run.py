@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from experiment_fakes import FakeBooted, Stage, fine, staged
@@ -200,6 +202,30 @@ def test_what_a_system_takes_without_work_is_no_work() -> None:
     assert not any(busy.idle(cpu_s=1.3 * now, now=now) for now in range(0, 600, 10))
 
 
+@pytest.mark.parametrize(
+    ("rates", "share"),
+    [
+        pytest.param([0.2, 0.2], 0.2, id="at rest"),
+        pytest.param([1.8, 1.2, 0.2, 0.2], 0.2, id="still coming up"),
+        pytest.param([2.0, 1.5] * 4, 0.5, id="never at rest"),
+    ],
+)
+def test_the_share_of_a_system_without_work_is_that_at_rest(
+    rates: list[float], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    used = [0.0]
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+        used[0] += seconds * rates.pop(0)
+
+    monkeypatch.setattr(watch, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0]))
+    booted = cast(Booted, SimpleNamespace(host_cpu_s=lambda: used[0]))
+    assert watch.idle_share(booted, 2.0) == pytest.approx(share)
+    assert rates == []
+
+
 def test_time_in_which_nobody_looked_is_no_idle_time() -> None:
     judge = IdleJudge(60.0, 0.0, 0.0)
     judge.forget(500.0)
@@ -218,5 +244,8 @@ def test_a_workload_that_waits_forever_is_cut_off(tmp_path: Path, monkeypatch: p
     ready = staged(monkeypatch, stage)()
     booted = FakeBooted(ready.systems["one"].kernels("all"), stage)
     outcome = supervised(ready.workloads["scripted"], booted, [], timeout_s=600, stall_s=0.1)
-    assert (outcome.status, outcome.reason) == ("hung", "the system was idle for 0.1 s")
+    assert (outcome.status, outcome.reason) == (
+        "hung",
+        "the system was idle for 0.1 s: it took 0.0 s of CPU time, and 0.0 s is what it takes without work",
+    )
     assert stage.stopped.is_set()
