@@ -12,6 +12,10 @@ from fake_machine import Boot, booter
 from hypothesis import settings
 from own_suite import installed as installed
 from users_cache import REMEMBERED, take_users_cache
+from vty_terminals import kernels as kernels
+from vty_terminals import line as line
+from vty_terminals import silent_line as silent_line
+from vty_terminals import vty_program as vty_program
 
 from popcorn.testing.switches import slow
 

@@ -74,12 +74,21 @@ static void make_token(char *token)
 		token[i] = "0123456789abcdef"[v & 15];
 }
 
+/*
+ * Each line that is typed asks for a session of its own: had two servers the
+ * same token, one could run what the other has said it will not.
+ */
 static void type_command(struct client *c)
 {
-	char text[64 + TOKEN_LEN];
+	char token[TOKEN_LEN + 1], text[64 + TOKEN_LEN];
 
-	/* ^U drops a half-typed line. */
-	snprintf(text, sizeof(text), "\025 popcorn-vty serve %s\n",
+	make_token(token);
+	line_begin(&c->line, token);
+	/*
+	 * ^U drops a half-typed line, and the newline ends what it does not
+	 * drop: where a server was killed, the terminal is raw.
+	 */
+	snprintf(text, sizeof(text), "\025\n popcorn-vty serve %s\n",
 		 c->line.token);
 	line_queue_text(&c->line, text);
 }
@@ -174,8 +183,10 @@ static void quit(struct client *c, int status)
 	c->quitting = true;
 	c->forced = status;
 	c->quit_deadline = now_ms() + GRACE_MS;
-	if (line_can_queue(&c->line))
-		line_queue(&c->line, FRAME_QUIT, "", 0);
+	line_queue(&c->line, FRAME_QUIT, "", 0);
+	/* What nobody takes any more must not keep us from the status. */
+	if (status != EXIT_TIMED_OUT)
+		c->sink_done = c->sink_len;
 }
 
 static void handle(struct client *c, const struct frame *frame)
@@ -206,11 +217,16 @@ static void handle(struct client *c, const struct frame *frame)
 	}
 }
 
+/* Our streams are blocking, and we must not: a pipe has room or is not ready. */
 static void drain_sink(struct client *c)
 {
-	ssize_t n = write(c->sink, c->sink_data + c->sink_done,
-			  c->sink_len - c->sink_done);
+	struct pollfd pfd = { c->sink, POLLOUT, 0 };
+	ssize_t n;
 
+	if (poll(&pfd, 1, 0) <= 0)
+		return;
+	n = write(c->sink, c->sink_data + c->sink_done,
+		  c->sink_len - c->sink_done);
 	if (n >= 0) {
 		c->sink_done += n;
 	} else if (errno != EAGAIN && errno != EINTR) {
@@ -230,14 +246,14 @@ static int converse(struct client *c, int timeout_s)
 	c->heard = now;
 	c->ping = now + PING_MS;
 	while (c->result < 0 && !c->left) {
-		bool full = c->sink_done < c->sink_len;
 		struct pollfd fds[3];
 		long long wait;
+		bool full;
 		int n;
 
-		now = now_ms();
 		if (caught)
 			quit(c, 128 + caught);
+		/* By the time before our last look at the line: we may stand still. */
 		if (deadline && now >= deadline && !c->quitting) {
 			dprintf(2, "popcorn-vty: kernel %s: the command was killed after %d s\n",
 				c->id, timeout_s);
@@ -247,10 +263,12 @@ static int converse(struct client *c, int timeout_s)
 			fail(c, "the command may still be running");
 			return c->forced;
 		}
-		if (full)
-			c->heard = now;	/* we are not listening */
 		if (now - c->heard >= CLIENT_SILENCE_MS)
 			return fail_late(c, "it stopped answering");
+		now = now_ms();
+		full = c->sink_done < c->sink_len;
+		if (full)
+			c->heard = now;	/* we are not listening */
 		if (!c->asked && !c->quitting)
 			queue_command(c);
 		if (now >= c->ping) {
@@ -260,10 +278,10 @@ static int converse(struct client *c, int timeout_s)
 		}
 		if (line_flush(&c->line))
 			return fail_late(c, strerror(errno));
-		if (!c->asked && !c->quitting && line_idle(&c->line))
-			continue;
 
 		wait = c->ping - now;
+		if (!c->asked && !c->quitting && line_idle(&c->line))
+			wait = 0;
 		if (wait > LOOK_MS)
 			wait = LOOK_MS;
 		if (deadline && !c->quitting && deadline - now < wait)
@@ -293,7 +311,7 @@ static int converse(struct client *c, int timeout_s)
 			return fail_late(c, "its line was hung up");
 		ended = kernel_ended(c->id);
 		if (!n && ended)
-			return fail(c, ended);
+			return fail_late(c, ended);
 		while (c->result < 0 && c->sink_done == c->sink_len) {
 			enum line_event event = line_next(&c->line, &frame);
 
@@ -327,11 +345,8 @@ static void say_bye(struct client *c)
 static int hold_session(struct client *c, int connect_s, int timeout_s)
 {
 	for (int tries = 0; tries < SESSIONS; tries++) {
-		char token[TOKEN_LEN + 1];
 		int status;
 
-		make_token(token);
-		line_begin(&c->line, token);
 		c->argv_sent = 0;
 		c->started = false;
 		c->asked = false;

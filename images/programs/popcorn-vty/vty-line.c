@@ -59,9 +59,11 @@ bool line_idle(const struct line *line)
 	return line->tx_start == line->tx_end;
 }
 
+/* Room for a frame, and after it for the few short ones that end a session. */
 bool line_can_queue(const struct line *line)
 {
-	return sizeof(line->tx) - (line->tx_end - line->tx_start) >= FRAME_TEXT;
+	return sizeof(line->tx) - (line->tx_end - line->tx_start) >=
+	       2 * FRAME_TEXT;
 }
 
 static uint32_t crc32(const char *text, size_t len)
@@ -146,7 +148,10 @@ static char *reserve(struct line *line)
 	return line->tx + line->tx_end;
 }
 
-/* Queue one frame; the caller has asked line_can_queue() before. */
+/*
+ * Queue one frame; the caller has asked line_can_queue() before, unless it is
+ * one of those that end a session.
+ */
 void line_queue(struct line *line, char type, const void *data, size_t len)
 {
 	char *start = reserve(line), *to = start;
@@ -196,11 +201,11 @@ int line_flush(struct line *line)
 /* Give the line some time to take the last words, and no more. */
 void line_drain(struct line *line)
 {
-	for (int tries = 0; tries < 20; tries++) {
+	long long deadline = now_ms() + DRAIN_MS;
+
+	while (!line_flush(line) && !line_idle(line) && now_ms() < deadline) {
 		struct pollfd pfd = { line->fd, POLLOUT, 0 };
 
-		if (line_flush(line) || line_idle(line))
-			break;
 		poll(&pfd, 1, RETRY_MS);
 	}
 }
@@ -236,9 +241,6 @@ static enum line_event parse(struct line *line, struct frame *frame)
 	    strtoul(end + 1, NULL, 16) != crc32(text, end + 1 - text))
 		return LINE_DAMAGED;
 	type = text + TOKEN_LEN + 10;
-	/* A session that was asked for twice may begin twice. */
-	if (*type == FRAME_HELLO)
-		line->rx_seq = 0;
 	if (strtoul(text + TOKEN_LEN + 1, NULL, 16) != line->rx_seq)
 		return LINE_DAMAGED;
 	line->rx_seq++;

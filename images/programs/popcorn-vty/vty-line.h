@@ -8,9 +8,10 @@
  *
  *	STX token SP sequence SP type SP base64 SP crc32 LF
  *
- * The token names the session.  Frames of another session are ignored; a
- * frame of this one that is damaged or missing ends it, because the line
- * between two kernels does not lose bytes by itself.
+ * The token names the session, and a client types it once, so that one server
+ * at most has it.  Frames of another session are ignored; a frame of this one
+ * that is damaged or missing ends it, because the line between two kernels does
+ * not lose bytes by itself.
  */
 #ifndef VTY_LINE_H
 #define VTY_LINE_H
@@ -28,6 +29,7 @@
 #define SERVE_SILENCE_MS 30000	/* the server gives a silent client up */
 #define CLIENT_SILENCE_MS 60000	/* the client gives a silent server up */
 #define RETRY_MS	100	/* a full line is tried again */
+#define DRAIN_MS	2000	/* the line has that long to take last words */
 
 /* What the two ends say to each other. */
 enum frame_type {
@@ -64,7 +66,7 @@ struct line {
 	int fd;
 	char token[TOKEN_LEN + 1];
 	uint32_t tx_seq, rx_seq;
-	char tx[2 * FRAME_TEXT];
+	char tx[3 * FRAME_TEXT];	/* the last third is for last words */
 	size_t tx_start, tx_end;
 	char input[1024];
 	size_t input_start, input_end;

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -41,6 +42,7 @@ struct server {
 	bool ran;		/* a command began in this session */
 	bool child_gone;
 	int out[2];		/* read ends of the child's two streams */
+	int rest[2];		/* bytes it left in them when it ended */
 	int signals;
 };
 
@@ -51,6 +53,15 @@ static void kill_command(struct server *s)
 		kill(s->child, SIGKILL);
 }
 
+static void close_streams(struct server *s)
+{
+	for (int i = 0; i < 2; i++) {
+		if (s->out[i] >= 0)
+			close(s->out[i]);
+		s->out[i] = -1;
+	}
+}
+
 static void forget_command(struct server *s)
 {
 	if (s->child > 0) {
@@ -58,11 +69,7 @@ static void forget_command(struct server *s)
 		if (!s->child_gone)
 			waitpid(s->child, NULL, 0);
 	}
-	for (int i = 0; i < 2; i++) {
-		if (s->out[i] >= 0)
-			close(s->out[i]);
-		s->out[i] = -1;
-	}
+	close_streams(s);
 	s->child = 0;
 	s->child_gone = false;
 	s->argv_len = 0;
@@ -83,11 +90,21 @@ static void begin(struct server *s, const char *token)
 	s->deadline = now_ms() + SERVE_SILENCE_MS;
 }
 
+/* The last word of a session.  BYE_MS begin when the line has taken it. */
+static void end(struct server *s, char type, const char *text)
+{
+	line_queue(&s->line, type, text, strlen(text));
+	s->state = ENDING;
+	s->deadline = now_ms() + SERVE_SILENCE_MS;
+}
+
 static void refuse(struct server *s, const char *why)
 {
-	line_queue(&s->line, FRAME_REFUSED, why, strlen(why));
-	s->state = ENDING;
-	s->deadline = now_ms() + BYE_MS;
+	char text[128];
+
+	snprintf(text, sizeof(text), "%s%s", why,
+		 s->ran ? "; " MAY_HAVE_RUN : "");
+	end(s, FRAME_REFUSED, text);
 }
 
 static void child_main(char **argv, int out, int err)
@@ -207,12 +224,16 @@ static void handle(struct server *s, const struct frame *frame)
 static bool forward(struct server *s, int which)
 {
 	unsigned char data[FRAME_DATA];
+	size_t want = sizeof(data);
 	ssize_t n;
 
-	if (s->out[which] < 0 || !line_can_queue(&s->line))
+	if (s->child_gone && (size_t)s->rest[which] < want)
+		want = s->rest[which];
+	if (!want || s->out[which] < 0 || !line_can_queue(&s->line))
 		return false;
-	n = read(s->out[which], data, sizeof(data));
+	n = read(s->out[which], data, want);
 	if (n > 0) {
+		s->rest[which] -= s->child_gone ? n : 0;
 		line_queue(&s->line, which ? FRAME_STDERR : FRAME_STDOUT,
 			   data, n);
 		return true;
@@ -241,11 +262,20 @@ static void finish(struct server *s)
 	snprintf(text, sizeof(text), "%d",
 		 exited ? WEXITSTATUS(s->child_status) :
 			  WTERMSIG(s->child_status));
-	line_queue(&s->line, exited ? FRAME_EXITED : FRAME_SIGNALED,
-		   text, strlen(text));
+	end(s, exited ? FRAME_EXITED : FRAME_SIGNALED, text);
+	close_streams(s);
 	s->child = 0;
-	s->state = ENDING;
-	s->deadline = now_ms() + BYE_MS;
+}
+
+static void look_after_child(struct server *s)
+{
+	if (s->child <= 0 || s->child_gone ||
+	    waitpid(s->child, &s->child_status, WNOHANG) != s->child)
+		return;
+	s->child_gone = true;
+	for (int i = 0; i < 2; i++)
+		if (s->out[i] < 0 || ioctl(s->out[i], FIONREAD, &s->rest[i]))
+			s->rest[i] = 0;
 }
 
 /* Handle all input that was read; false when the session is over. */
@@ -264,13 +294,20 @@ static bool digest(struct server *s)
 			if (typed && strlen(typed) >= sizeof(TYPED) - 1 + TOKEN_LEN)
 				begin(s, typed + sizeof(TYPED) - 1);
 			break;
-		case LINE_BREAK:
-			forget_command(s);
-			s->deadline = now_ms() + BREAK_MS;
-			break;
 		case LINE_DAMAGED:
+			if (s->state == ENDING)
+				break;
 			forget_command(s);
 			refuse(s, "a frame was damaged on the line");
+			break;
+		case LINE_BREAK:
+			if (s->state == RUNNING) {
+				forget_command(s);
+				refuse(s, "^C on its line killed the command");
+			} else if (s->state == WAITING) {
+				s->argv_len = 0;
+			}
+			s->deadline = now_ms() + BREAK_MS;
 			break;
 		case LINE_FRAME:
 			if (frame.type == FRAME_BYE) {
@@ -281,7 +318,7 @@ static bool digest(struct server *s)
 				s->deadline = now_ms() + BREAK_MS;
 				break;
 			}
-			if (s->state != ENDING)
+			if (s->state != ENDING || !line_idle(&s->line))
 				s->deadline = now_ms() + SERVE_SILENCE_MS;
 			handle(s, &frame);
 			break;
@@ -296,27 +333,26 @@ static bool digest(struct server *s)
  */
 static void leave(struct server *s)
 {
-	static const char killed[] =
-		"its caller was silent, so it was killed; " MAY_HAVE_RUN;
-
-	if (s->state == ENDING || !line_can_queue(&s->line))
+	if (s->state == ENDING)
 		return;
 	if (s->ran)
-		line_queue(&s->line, FRAME_REFUSED, killed, sizeof(killed) - 1);
+		refuse(s, "its caller was silent, so it was killed");
 	else
-		line_queue(&s->line, FRAME_LEFT, "", 0);
+		end(s, FRAME_LEFT, "");
 	line_drain(&s->line);
 }
 
 static void serve(struct server *s)
 {
 	while (now_ms() < s->deadline) {
-		bool sending;
+		bool sending = !line_idle(&s->line);
 		long long wait = s->deadline - now_ms();
 		struct pollfd fds[4];
 
 		if (line_flush(&s->line))
 			return;
+		if (sending && line_idle(&s->line) && s->state == ENDING)
+			s->deadline = now_ms() + BYE_MS;
 		if (s->state == RUNNING && s->child_gone && line_idle(&s->line)) {
 			finish(s);
 			continue;
@@ -338,9 +374,7 @@ static void serve(struct server *s)
 			if (read(s->signals, &info, sizeof(info)) < 0)
 				return;
 		}
-		if (s->child > 0 && !s->child_gone &&
-		    waitpid(s->child, &s->child_status, WNOHANG) == s->child)
-			s->child_gone = true;
+		look_after_child(s);
 		if (!sending && (fds[2].revents || fds[3].revents)) {
 			forward(s, 0);
 			forward(s, 1);
