@@ -124,7 +124,11 @@ def test_results_can_be_asked_in_sql_and_not_changed(tmp_path: Path, monkeypatch
         query(run_dir, "DROP TABLE trials")
     with pytest.raises(UserError, match="no such table") as raised:
         query(run_dir, "SELECT * FROM trial")
-    assert "trials" in raised.value.hint
+    assert "trials (id, run, boot" in raised.value.hint
+    other = tmp_path / "other.sqlite"
+    with pytest.raises(UserError, match="attached"):
+        query(run_dir, f"ATTACH '{other}' AS other")
+    assert not other.exists()
 
 
 def test_large_values_are_written_out_beside_an_axis() -> None:

@@ -10,7 +10,7 @@ import pytest
 from some_run import manifest
 
 from popcorn.config import load_machine
-from popcorn.errors import UserError
+from popcorn.errors import HostError, UserError
 from popcorn.guest.finished import Finished
 from popcorn.report.page import benchmarks, compare, render
 from popcorn.run import npb
@@ -61,6 +61,38 @@ def test_results_of_another_schema_are_refused(tmp_path: Path) -> None:
         read_results(tmp_path)
     with pytest.raises(UserError, match="version 99"):
         Results(tmp_path, "test")
+
+
+def test_a_file_without_tables_tells_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / RESULTS_FILE).touch()
+    with pytest.raises(UserError, match="nothing was recorded") as raised:
+        read_results(tmp_path)
+    assert "--resume" in raised.value.hint
+    with Results(tmp_path, "test"):
+        pass
+    assert read_results(tmp_path) == []
+
+
+def test_damage_beyond_the_first_page_is_told(tmp_path: Path) -> None:
+    with Results(tmp_path, "test") as results:
+        results.add(*(Measurement("m", float(number), "s") for number in range(500)))
+    path = tmp_path / RESULTS_FILE
+    whole = path.read_bytes()
+    for kept in (len(whole) // 2, 100):
+        path.write_bytes(whole[:kept] + b"\xff" * (len(whole) - kept))
+        with pytest.raises(UserError, match=f"cannot read the results {path}") as raised:
+            read_results(tmp_path)
+        assert "copy" in raised.value.hint
+
+
+def test_what_does_not_fit_on_the_disk_is_told_and_what_was_there_stays(tmp_path: Path) -> None:
+    with Results(tmp_path, "test") as results:
+        results.add(Measurement("m", 1.0, "s"))
+        # SQLite says the same of a disk that is full.
+        results._db.execute("PRAGMA max_page_count = 1")
+        with pytest.raises(HostError, match="is full"):
+            results.add(*(Measurement("m", float(number), "s") for number in range(5000)))
+    assert read_results(tmp_path) == [Measurement("m", 1.0, "s")]
 
 
 def test_a_manifest_is_read_back_as_it_was_written(tmp_path: Path) -> None:

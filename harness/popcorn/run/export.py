@@ -11,13 +11,12 @@ import io
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
 from popcorn.errors import UserError
 from popcorn.files import write_atomic
-from popcorn.run.results import RESULTS_FILE, open_to_read
+from popcorn.run.results import RESULTS_FILE, reading
 
 Form = Literal["csv", "parquet"]
 
@@ -95,26 +94,38 @@ def query(run_dir: Path, statement: str) -> tuple[list[str], list[tuple[object, 
     Raises:
         UserError: there are no results, or the statement is wrong.
     """
-    with closing(_opened(run_dir)) as db:
+    with reading(_database(run_dir)) as db:
         try:
             found = db.execute(statement)
             return [column[0] for column in found.description or ()], found.fetchall()
         except (sqlite3.Error, sqlite3.Warning) as error:
-            tables = ", ".join(row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
-            raise UserError(f"SQLite refuses the statement: {error}", hint=f"the tables are {tables}") from error
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            raise UserError(
+                f"SQLite refuses the statement: {error}", hint=f"one statement that reads; tables: {_tables(db)}"
+            ) from error
 
 
-def _opened(run_dir: Path) -> sqlite3.Connection:
+def _tables(db: sqlite3.Connection) -> str:
+    """``runs (id, begun, purpose); trials (…); …``"""
+    rows = db.execute(
+        "SELECT m.name, group_concat(c.name, ', ') FROM sqlite_master m, pragma_table_info(m.name) c "
+        "WHERE m.type = 'table' GROUP BY m.name ORDER BY m.rowid"
+    )
+    return "; ".join(f"{name} ({columns})" for name, columns in rows)
+
+
+def _database(run_dir: Path) -> Path:
     path = run_dir / RESULTS_FILE
     if not path.is_file():
         raise UserError(f"{run_dir} has no results ({RESULTS_FILE})", hint="`popcorn run` and `popcorn bench` measure")
-    return open_to_read(path)
+    return path
 
 
 def _rows(run_dir: Path) -> list[tuple[object, ...]]:
     from popcorn.run.schema import version_of
 
-    with closing(_opened(run_dir)) as db:
+    with reading(_database(run_dir)) as db:
         return db.execute(_QUERY if version_of(db) > 1 else _QUERY_1, (run_dir.name,)).fetchall()
 
 

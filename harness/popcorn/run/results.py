@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -72,9 +73,9 @@ class Results:
         self._path = run_dir / RESULTS_FILE
         try:
             self._db = _opened(self._path)
-            self._run = self._insert("INSERT INTO runs (begun, purpose) VALUES (?, ?)", (time.time(), purpose))
         except sqlite3.Error as error:
-            raise HostError(f"cannot write the results {self._path}: {error}") from error
+            raise _not_written(self._path, error) from error
+        self._run = self._insert("INSERT INTO runs (begun, purpose) VALUES (?, ?)", (time.time(), purpose))
 
     def __enter__(self) -> Results:
         return self
@@ -87,17 +88,23 @@ class Results:
 
         Args:
             manifest: path of the manifest that tells how they came about.
+
+        Raises:
+            HostError: they cannot be written.
         """
-        with transaction(self._db):
+        with self._writing():
             self._add(measurements, None, manifest)
 
     def add_trial(self, trial: TrialRow, measurements: tuple[Measurement, ...]) -> bool:
         """Write a trial and what it gave down at once.
 
         Returns whether it was new: of two that are no warm-ups, the first counts.
+
+        Raises:
+            HostError: they cannot be written.
         """
         columns = list(trial.__dataclass_fields__)
-        with transaction(self._db):
+        with self._writing():
             added = self._db.execute(
                 f"INSERT OR IGNORE INTO trials (run, {', '.join(columns)}) VALUES (?, {', '.join('?' * len(columns))})",
                 (self._run, *(getattr(trial, column) for column in columns)),
@@ -118,20 +125,28 @@ class Results:
             )
 
     def _insert(self, statement: str, values: tuple[object, ...]) -> int:
-        with transaction(self._db):
+        with self._writing():
             return int(self._db.execute(statement, values).lastrowid or 0)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            with transaction(self._db):
+                yield
+        except sqlite3.Error as error:
+            raise _not_written(self._path, error) from error
 
 
 def read_results(run_dir: Path) -> list[Measurement]:
     """All measurements of a run outside of trials, in the order they were taken; none if nothing was measured.
 
     Raises:
-        UserError: the database cannot be read by this version.
+        UserError: the database is damaged, or cannot be read by this version.
     """
     path = run_dir / RESULTS_FILE
     if not path.is_file():
         return []
-    with closing(open_to_read(path)) as db:
+    with reading(path) as db:
         # Version 1 has these columns as well, and no trials.
         only = " WHERE trial IS NULL" if version_of(db) > 1 else ""
         rows = db.execute(
@@ -144,13 +159,13 @@ def read_trials(run_dir: Path) -> list[tuple[TrialRow, list[Measurement]]]:
     """All trials of a run with what they gave, in the order they were recorded.
 
     Raises:
-        UserError: there are no results, or this version cannot read them.
+        UserError: there are no results, they are damaged, or this version cannot read them.
     """
     path = run_dir / RESULTS_FILE
     if not path.is_file():
         raise UserError(f"{run_dir} has no results ({RESULTS_FILE})", hint="runs of experiments: `popcorn run`")
     columns = list(TrialRow.__dataclass_fields__)
-    with closing(open_to_read(path)) as db:
+    with reading(path) as db:
         if version_of(db) < 2:
             return []
         trials = {
@@ -165,25 +180,42 @@ def read_trials(run_dir: Path) -> list[tuple[TrialRow, list[Measurement]]]:
     return list(trials.values())
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """The database of a run, for reading only.
 
     Raises:
-        UserError: it cannot be read by this version.
+        UserError: it is damaged, which may be seen only where it is read, or cannot be read by this version.
     """
+    with closing(_opened_to_read(path)) as db:
+        try:
+            yield db
+        except sqlite3.Error as error:
+            raise _not_read(path, error) from error
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
     # A reader that may not write leaves the files of the write-ahead log behind, and where nothing can be written it
     # cannot make them.
     mode = "rw" if all(os.access(place, os.W_OK) for place in (path, path.parent)) else "ro&immutable=1"
     try:
         db = sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, timeout=_BUSY_S)
         db.execute("PRAGMA query_only = ON")
+        # An attached file that is not there would be made.
+        db.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
     except sqlite3.Error as error:
-        raise UserError(f"cannot read the results {path}: {error}") from error
+        raise _not_read(path, error) from error
     try:
         version = version_of(db)
     except sqlite3.Error as error:
         db.close()
-        raise UserError(f"cannot read the results {path}: {error}") from error
+        raise _not_read(path, error) from error
+    if not version:
+        db.close()
+        raise UserError(
+            f"{path} has no tables: nothing was recorded, or it is no file of Popcorn's",
+            hint=f"`popcorn run --resume {path.parent.name}` takes the trials of a run that was stopped before the first",
+        )
     if not 1 <= version <= VERSION:
         db.close()
         raise _wrong_version(path, version, "reads")
@@ -202,6 +234,20 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _not_read(path: Path, error: sqlite3.Error) -> UserError:
+    return UserError(
+        f"cannot read the results {path}: {error}",
+        hint="if it is damaged, take it from a copy, or measure anew; `sqlite3 FILE .recover` may save a part",
+    )
+
+
+def _not_written(path: Path, error: sqlite3.Error) -> HostError:
+    return HostError(
+        f"cannot write the results {path}: {error}",
+        hint="what was recorded before stays; see whether the disk is full or the folder may not be written to",
+    )
 
 
 def _wrong_version(path: Path, version: int, does: str) -> UserError:
