@@ -13,6 +13,7 @@ from experiment_fakes import DESCRIPTION, Stage, fine, staged
 from popcorn import hostpackages
 from popcorn.cli.main import main
 from popcorn.dirs import runs_dir
+from popcorn.errors import HostError
 from popcorn.experiment import executor
 from popcorn.experiment.protocols import Booted, Outcome, Share
 from popcorn.experiment.record import done_trials
@@ -106,6 +107,10 @@ def test_a_dry_run_boots_nothing_and_leaves_nothing(
         (("nope",), "unknown experiment 'nope'"),
         (("quick", "--systems", "smp,xen"), "--systems: unknown system 'xen'"),
         (("quick", "--cores", "1,16"), "--cores: 16 cores are asked for, and machine small has 8"),
+        (("quick", "--cores", ","), "--cores names nothing"),
+        (("quick", "--systems", ""), "--systems names nothing"),
+        (("quick", "--series", "9.9"), "there is no series '9.9'"),
+        (("quick", "--name", "a/b"), "'a/b' is no name for a machine"),
         (("quick", "--cores", "1;2"), "'1;2' is no number of cores"),
         (("fig13", "--class", "B", "--machine", "small", "--cores", "1"), "takes 1073 MiB"),
         (("--resume", "nothing"), "there is no run 'nothing'"),
@@ -155,3 +160,22 @@ def test_kvm_is_not_taken_where_it_does_not_work(
     assert _run(description, "--accel", "kvm") == 3
     assert "KVM cannot be used on this host: it hangs" in capsys.readouterr().err
     assert stage.boots == []
+
+
+@pytest.mark.usefixtures("stage")
+def test_of_a_complete_run_only_the_report_is_written(
+    description: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _run(description, "--accel", "tcg", "--json") == 0
+    run_dir = Path(_told(capsys)["run"])
+    (run_dir / "report.html").unlink()
+
+    def refuse(verb: str) -> None:
+        raise HostError("a boot wants packages")
+
+    monkeypatch.setattr(hostpackages, "ensure", refuse)
+    assert _run("--resume", run_dir.name, "--dry-run") == 0
+    assert "nothing left to measure" in capsys.readouterr().out
+    assert _run("--resume", run_dir.name) == 0
+    assert (run_dir / "report.html").is_file()
+    assert _run(description, "--accel", "tcg") == 3

@@ -8,7 +8,9 @@ import json
 import math
 import random
 import shutil
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -216,9 +218,6 @@ def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _worse(recorded: Path) -> Path:
     """The same run, with a tenth more messages."""
-    import sqlite3
-    from contextlib import closing
-
     new = recorded.with_name("new")
     shutil.copytree(recorded, new)
     with closing(sqlite3.connect(new / "results.sqlite")) as db:
@@ -256,6 +255,21 @@ def test_the_command_ends_with_1_for_a_regression(recorded: Path) -> None:
         "interval": None,
         "may_be_worse_by": 0.01,
     }
+
+
+def test_runs_with_nothing_in_common_are_not_called_fine(recorded: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(recorded, other)
+    for file in ("experiment.json", "experiment.toml"):
+        path = other / file
+        path.write_text(path.read_text(encoding="utf-8").replace("scripted", "another"), encoding="utf-8")
+    with closing(sqlite3.connect(other / "results.sqlite")) as db:
+        db.execute("DROP TRIGGER trials_stay")
+        db.execute("UPDATE trials SET workload = 'another'")
+        db.commit()
+    done = CliRunner().invoke(command, [str(recorded), str(other)], standalone_mode=False)
+    assert isinstance(done.exception, UserError)
+    assert str(done.exception) == f"nothing was measured in both {recorded.name} and other"
 
 
 def test_of_what_ci_left_one_run_is_to_be_named(recorded: Path, tmp_path: Path) -> None:

@@ -99,7 +99,9 @@ class Conductor:
         if before := job.baseline.experiments.get(stem):
             try:
                 base, new = read_measured(job.wanted.baseline / before), read_measured(run_dir)
-                found = self.found.comparisons[stem] = compare(base, new, job.thresholds)
+                found = compare(base, new, job.thresholds)
+                found.require_common()
+                self.found.comparisons[stem] = found
                 outcome, detail = Outcome.FAILED if found.regressions else Outcome.PASSED, conclusion(found)
             except UserError as error:
                 detail = str(error)

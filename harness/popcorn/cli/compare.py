@@ -43,6 +43,7 @@ def compare(base: str, new: str, thresholds: Path | None, everything: bool, as_j
 
     rules = load_thresholds(thresholds)
     found = compared(read_measured(find_run(base)), read_measured(find_run(new)), rules)
+    found.require_common()
     for pattern in idle_rules([found], rules):
         note(f"the rule for {pattern!r} in {thresholds} fits nothing that was measured; --all lists what was")
     if as_json:

@@ -103,6 +103,9 @@ def _wanted(systems: str | None, cores: str | None, options: dict[str, Any]) -> 
     from popcorn.errors import UserError
     from popcorn.experiment.ready import Wanted
 
+    for option, value in (("--systems", systems), ("--cores", cores)):
+        if value is not None and not value.replace(",", " ").strip():
+            raise UserError(f"{option} names nothing", hint="leave it out for those of the experiment")
     counts: list[int] = []
     for word in (cores or "").split(","):
         if not word.strip():
@@ -149,11 +152,13 @@ def _resume(name: str, dry_run: bool, scheduler: str | None, as_json: bool) -> N
     run_dir = find_run(name)
     record, source, wanted = read_record(run_dir)
     ready = get_ready(source, wanted, record.machine)
+    done = done_trials(run_dir) if (run_dir / RESULTS_FILE).exists() and (run_dir / RESULTS_FILE).stat().st_size else []
+    left = remaining(ready.jobs, done)
     if dry_run:
-        done = done_trials(run_dir) if (run_dir / RESULTS_FILE).exists() else []
-        _tell_plan(ready, remaining(ready.jobs, done), as_json)
+        _tell_plan(ready, left, as_json)
         return
-    if scheduler is None:
+    # Of a run that is complete only the report is written anew, whatever is up meanwhile.
+    if scheduler is None and left:
         _require(ready)
     _go(ready, record.accel, run_dir, scheduler, as_json)
 
@@ -254,6 +259,9 @@ def _tell_plan(ready: Ready, jobs: list[Any], as_json: bool) -> None:
         for job in jobs
         for trial in job.trials
     ]
+    if not rows:
+        click.echo("all trials were taken: there is nothing left to measure")
+        return
     print_table(["BOOT", "SYSTEM", "WORKLOAD", "CORES", "ITERATION"], rows, frozenset({"BOOT", "CORES", "ITERATION"}))
     for one in ready.left_out:
         click.echo(f"not measured: {one.workload} on {one.cores} cores of {one.system}: {one.reason}")

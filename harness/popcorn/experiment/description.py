@@ -101,8 +101,13 @@ class Source:
 
 
 def experiment_names() -> list[str]:
-    """Those that come with Popcorn."""
-    return sorted(path.stem for path in _SHIPPED.glob("*.toml"))
+    """Those that come with Popcorn; ``fig9`` before ``fig10``."""
+    return sorted((path.stem for path in _SHIPPED.glob("*.toml")), key=_by_number)
+
+
+def _by_number(name: str) -> tuple[str, int]:
+    letters = name.rstrip("0123456789")
+    return letters, int(name[len(letters) :] or 0)
 
 
 def find_description(name_or_path: str) -> Source:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from popcorn.build.series import load_series
 from popcorn.config import Machine, load_machine
 from popcorn.config.sizes import format_size
 from popcorn.errors import UserError
@@ -18,6 +19,7 @@ from popcorn.experiment.schedule import BootJob, schedule
 from popcorn.experiment.systems import SYSTEMS
 from popcorn.experiment.workloads import make_workloads
 from popcorn.image.npbtree import TreeProgram
+from popcorn.machine.registry import check_name
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def get_ready(source: Source, wanted: Wanted, machine: Machine | None = None) ->
                 f"{where}: {cores} cores are asked for, and machine {machine.name} has {machine.nr_cpus}",
                 hint="name fewer with --cores, or a larger machine with --machine",
             )
+    load_series(wanted.series)
+    check_name(wanted.name)
     workloads = make_workloads(experiment, source, size=wanted.size, npb_source=wanted.npb_source)
     counts = {name: tuple(one.cores(experiment.cores)) for name, one in workloads.items()}
     most = max(cores for own in counts.values() for cores in own)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from popcorn.errors import UserError
 from popcorn.experiment.estimate import Interval, ratio
 from popcorn.gate.measured import Measured, Point, Samples
 from popcorn.gate.thresholds import Rule, Thresholds
@@ -74,6 +75,17 @@ class Comparison:
     @property
     def regressions(self) -> list[Finding]:
         return [one for one in self.findings if one.verdict.regression]
+
+    def require_common(self) -> None:
+        """
+        Raises:
+            UserError: the new run tried nothing that the base has; that no regression is seen would mean nothing.
+        """
+        if not any(one.new is not None or one.verdict is Verdict.LOST for one in self.findings):
+            raise UserError(
+                f"nothing was measured in both {self.base.run_dir.name} and {self.new.run_dir.name}",
+                hint="compare runs of one experiment, with the same --class, and with systems and cores in common",
+            )
 
 
 def compare(base: Measured, new: Measured, thresholds: Thresholds) -> Comparison:
