@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import sqlite3
 from contextlib import closing
@@ -13,8 +14,8 @@ import pytest
 from experiment_fakes import Stage, staged, taken_run
 
 from popcorn.errors import UserError
-from popcorn.experiment.record import begin_record
-from popcorn.report.experiment import write_experiment_report
+from popcorn.experiment.record import DESCRIPTION_FILE, RECORD_FILE, begin_record
+from popcorn.report.experiment import warnings, write_experiment_report
 from popcorn.report.points import ratio_table, read_run
 from popcorn.run.export import COLUMNS, export, query
 from popcorn.run.results import RESULTS_FILE, Results
@@ -37,6 +38,29 @@ def test_claims_stand_beside_what_the_data_say(tmp_path: Path, monkeypatch: pyte
     assert "judged as other / one ≥ 1.5 and ≤ 2.5 at all of 1, 2 cores" in page
     assert "no difference seen" in page
     assert "popcorn run test --series 6.12 --seed 1 --accel tcg" in page
+
+
+def test_what_is_unlike_the_paper_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = read_run(taken_run(tmp_path, monkeypatch))
+    assert not any("paper" in one for one in warnings(data))
+    own = {"kind": "scripted", "class": "A"}
+    described = data.experiment.model_copy(update={"paper": "figure 9", "iterations": 20, "workloads": (own,)})
+    record = data.record.model_copy(update={"wanted": {**data.record.wanted, "size": "S"}})
+    told = warnings(dataclasses.replace(data, experiment=described, record=record))
+    assert (
+        "Other than in the paper: class S in place of A; 3 iterations in place of 20. What is claimed is about the "
+        "latter." in told
+    )
+
+
+def test_a_run_that_lost_its_description_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = taken_run(tmp_path, monkeypatch)
+    (run_dir / DESCRIPTION_FILE).unlink()
+    with pytest.raises(UserError, match=r"has lost its experiment\.toml"):
+        read_run(run_dir)
+    (run_dir / RECORD_FILE).unlink()
+    with pytest.raises(UserError, match="is no run of an experiment"):
+        read_run(run_dir)
 
 
 def test_a_trial_without_a_value_is_told_and_in_no_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -123,6 +123,7 @@ _BAD = [
     (DESCRIPTION + '[[workloads]]\nkind = "scripted"\n', {}, "scripted is there twice"),
     (DESCRIPTION, {"size": "S"}, "no workload of test has a class"),
     (DESCRIPTION + '[[workloads]]\nkind = "npb-copies"\nclass = "Q"\nbenchmark = "is"\n', {}, "test.toml:11: class"),
+    (DESCRIPTION + '[[claims]]\ntext = "x"\nratio = ["one"]\nat_most = 1\n', {}, "ratio[1]' is missing"),
     (DESCRIPTION + '[[workloads]]\nkind = "tcp"\nsecond = 1\n', {}, "test.toml:11: unknown key 'second'"),
     (DESCRIPTION + '[[claims]]\ntext = "x"\nratio = ["one", "two"]\nat_most = 1\n', {}, "unknown system 'two'"),
     (DESCRIPTION + '[[claims]]\ntext = "x"\nratio = ["one", "other"]\n', {}, "needs at_least or at_most"),

@@ -135,6 +135,8 @@ def test_a_worker_with_other_code_refuses() -> None:
 
 def test_a_scheduler_that_is_not_there_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "_CONNECT_S", 0.3)
+    with pytest.raises(UserError, match="no address"):
+        dispatch.connect("host-without-port")
     with pytest.raises(UserError, match="nobody answers"):
         dispatch.connect("tcp://127.0.0.1:1")
 

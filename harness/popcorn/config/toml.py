@@ -66,7 +66,9 @@ def model_error(validation: ValidationError, model: type[BaseModel], where: str)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(names)}"
         return UserError(f"{where}: unknown key {place!r}", hint=hint)
     if kind == "missing":
-        return UserError(f"{where}: {place!r} is missing", hint=f"add {error['loc'][-1]} = … there")
+        last = error["loc"][-1]
+        hint = f"the list needs at least {last + 1} entries" if isinstance(last, int) else f"add {last} = … there"
+        return UserError(f"{where}: {place!r} is missing", hint=hint)
     message = error["msg"].removeprefix("Value error, ")
     found = f", found {error['input']!r}" if kind != "value_error" else ""
     return UserError(f"{where}: {place + ': ' if place else ''}{message}{found}")
@@ -139,7 +141,7 @@ def _field_names(model: type[BaseModel], place: Place) -> list[str]:
             if inner is None:
                 return []
             current = inner
-    return list(current.model_fields)
+    return [field.alias or name for name, field in current.model_fields.items()]
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

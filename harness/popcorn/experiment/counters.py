@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kernels count, before and after a workload: emulation distorts times, and not these.
+"""What kernels count, before and after a workload: emulation distorts times, and these hardly.
+
+Interrupts and context switches are the exception: ticks of the timer are among the first, and who waits without
+spinning is switched away from and back, so that both grow with how long a trial takes.
 
     count.interrupts        all interrupts (the first figure of ``intr`` in /proc/stat)
     count.ipis              interrupts from other CPUs: reschedule, function call, TLB shootdown, messages

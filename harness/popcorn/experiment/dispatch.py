@@ -120,10 +120,18 @@ def connect(address: str) -> Client:
     """A client of a scheduler that has workers.
 
     Raises:
-        UserError: nobody answers at the address, or no worker is there.
+        UserError: it is no address, nobody answers there, or no worker is there.
     """
     from distributed import Client
+    from distributed.comm import get_address_host
 
+    try:
+        # Looked at first: of a client that could not be made the library complains again as it is thrown away.
+        get_address_host(address)
+    except ValueError as error:
+        raise UserError(
+            f"--scheduler {address}: no address: {error}", hint="write e.g. --scheduler tcp://HOST:8786"
+        ) from error
     try:
         client = Client(address, timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:

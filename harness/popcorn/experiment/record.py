@@ -144,7 +144,12 @@ def read_record(run_dir: Path) -> tuple[RunRecord, Source, Wanted]:
             raise UserError(f"{path} has version {record.version}; this Popcorn reads version {_VERSION}")
         wanted = Wanted(**{name: _as_tuple(value) for name, value in record.wanted.items()})
         text = (run_dir / DESCRIPTION_FILE).read_text(encoding="utf-8")
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if path.is_file():
+            raise UserError(
+                f"{run_dir} has lost its {Path(error.filename).name}",
+                hint="`popcorn results` reads the measurements without it; a copy of the description serves as well",
+            ) from None
         raise UserError(f"{run_dir} is no run of an experiment", hint="`popcorn run` makes one") from None
     except (OSError, UnicodeDecodeError, ValidationError, TypeError) as error:
         raise UserError(

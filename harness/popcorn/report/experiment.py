@@ -162,8 +162,10 @@ def warnings(data: RunData) -> list[str]:
     if data.record.accel == "tcg":
         found.append(
             "Emulated without KVM: times compare only within this run, and the ratio between systems may be another "
-            "on real hardware. What is counted is not distorted."
+            "on real hardware. Of what is counted, messages, faults and bytes are not distorted."
         )
+    if changed := _unlike_the_paper(data):
+        found.append(f"Other than in the paper: {changed}. What is claimed is about the latter.")
     most = max(row.cores for row, _ in data.trials)
     if most > host.cores:
         found.append(
@@ -177,6 +179,29 @@ def warnings(data: RunData) -> list[str]:
     if data.missing:
         found.append(f"The run was stopped: {data.missing} of {data.record.trials} trials were not taken.")
     return found
+
+
+def _unlike_the_paper(data: RunData) -> str:
+    """What the command line changed of a description of a figure of the paper."""
+    record, described = data.record, data.experiment
+    if not described.paper:
+        return ""
+    classes = {str(one["class"]) for one in described.workloads if "class" in one}
+    size = str(record.wanted.get("size") or "")
+    changes = [
+        f"class {size} in place of {', '.join(sorted(classes))}" if size and classes and classes != {size} else "",
+        f"{_listed(record.cores)} cores in place of {_listed(described.cores)}"
+        if set(record.cores) != set(described.cores)
+        else "",
+        f"{record.iterations} iterations in place of {described.iterations}"
+        if record.iterations != described.iterations
+        else "",
+    ]
+    return "; ".join(filter(None, changes))
+
+
+def _listed(counts: Sequence[int]) -> str:
+    return ", ".join(map(str, counts))
 
 
 def compared(data: RunData, other: RunData) -> list[tuple[str, str, int, Ratio, str]]:

@@ -119,10 +119,14 @@ def read_manifest(run_dir: Path) -> Manifest:
     except FileNotFoundError:
         raise UserError(
             f"{run_dir} has no {MANIFEST_FILE}",
-            hint="runs that were measured have one: `popcorn demo`, `popcorn bench boot`",
+            hint="a run that was measured has one beside its results, or in a folder for each boot; if it was removed, "
+            "only `popcorn results` can read the run",
         ) from None
     except (OSError, ValidationError) as error:
-        raise UserError(f"cannot read the manifest {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(
+            f"cannot read the manifest {path}: {str(error).splitlines()[0]}",
+            hint="it is damaged, or of another Popcorn; `popcorn results` reads the measurements without it",
+        ) from error
 
 
 def _kernel(kernel: KernelArtifact) -> Kernel:

@@ -214,7 +214,7 @@ def _opened_to_read(path: Path) -> sqlite3.Connection:
         db.close()
         raise UserError(
             f"{path} has no tables: nothing was recorded, or it is no file of Popcorn's",
-            hint=f"`popcorn run --resume {path.parent.name}` goes on with a run that was stopped before its first trial",
+            hint=f"a run that was stopped before its first trial goes on: `popcorn run --resume {path.parent.name}`",
         )
     if not 1 <= version <= VERSION:
         db.close()
