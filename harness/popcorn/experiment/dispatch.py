@@ -123,7 +123,7 @@ def connect(address: str) -> Client:
         UserError: it is no address, nobody answers there, or no worker is there.
     """
     from distributed import Client
-    from distributed.comm import get_address_host
+    from distributed.comm.addressing import get_address_host
 
     try:
         # Looked at first: of a client that could not be made the library complains again as it is thrown away.
