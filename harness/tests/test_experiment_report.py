@@ -17,7 +17,7 @@ from popcorn.errors import UserError
 from popcorn.experiment.record import DESCRIPTION_FILE, RECORD_FILE, begin_record
 from popcorn.report.experiment import warnings, write_experiment_report
 from popcorn.report.points import ratio_table, read_run
-from popcorn.run.export import COLUMNS, export, query
+from popcorn.run.export import COLUMNS, Form, export, query
 from popcorn.run.results import RESULTS_FILE, Results
 
 
@@ -138,6 +138,17 @@ def test_parquet_has_the_same_rows_with_their_types(tmp_path: Path, monkeypatch:
         lost = db.sql(f"SELECT value, status, reason FROM '{target}' WHERE status <> 'ok'").fetchall()
     assert lost == [(None, "void", "the answer is wrong")]
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_an_export_to_where_no_file_can_be_names_the_place(
+    form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = taken_run(tmp_path, monkeypatch)
+    target = run_dir / RESULTS_FILE / "rows"
+    with pytest.raises(UserError, match=f"cannot write {target}: ") as raised:
+        export([run_dir], form, target)
+    assert "--output" in raised.value.hint
 
 
 def test_results_can_be_asked_in_sql_and_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

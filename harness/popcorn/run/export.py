@@ -7,6 +7,7 @@ A row is a measurement with all that is known of its trial (NULL outside experim
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import sqlite3
 import tempfile
@@ -19,6 +20,7 @@ from popcorn.files import write_atomic
 from popcorn.run.results import RESULTS_FILE, reading
 
 Form = Literal["csv", "parquet"]
+_NO_PLACE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS})
 
 _INTEGER, _REAL, _TEXT = "BIGINT", "DOUBLE", "VARCHAR"
 COLUMNS = {
@@ -67,7 +69,7 @@ def export(run_dirs: Sequence[Path], form: Form, target: Path | None) -> int:
     Returns how many there were.
 
     Raises:
-        UserError: a run has no results, or standard output is to get Parquet.
+        UserError: a run has no results, standard output is to get Parquet, or there can be no such file.
     """
     rows = [row for run_dir in run_dirs for row in _rows(run_dir)]
     if not rows:
@@ -76,15 +78,23 @@ def export(run_dirs: Sequence[Path], form: Form, target: Path | None) -> int:
             hint="`popcorn run` and `popcorn bench` measure",
         )
     text = _csv(rows)
-    if form == "csv":
-        if target is None:
-            print(text, end="")
-        else:
+    if target is None:
+        if form == "parquet":
+            raise UserError("Parquet is no text", hint="name a file with --output")
+        print(text, end="")
+        return len(rows)
+    try:
+        if form == "csv":
             write_atomic(target, text)
-    elif target is None:
-        raise UserError("Parquet is no text", hint="name a file with --output")
-    else:
-        _write_parquet(text, target)
+        else:
+            _write_parquet(text, target)
+    except OSError as error:
+        if error.errno not in _NO_PLACE:
+            raise
+        raise UserError(
+            f"cannot write {target}: {error.strerror}",
+            hint="name another place with --output",
+        ) from error
     return len(rows)
 
 
