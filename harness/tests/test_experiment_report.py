@@ -48,8 +48,8 @@ def test_what_is_unlike_the_paper_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     record = data.record.model_copy(update={"wanted": {**data.record.wanted, "size": "S"}})
     told = warnings(dataclasses.replace(data, experiment=described, record=record))
     assert (
-        "Other than in the paper: class S in place of A; 3 iterations in place of 20. What is claimed is about the "
-        "latter." in told
+        "Other than in the paper: class S in place of A; 3 iterations in place of 20. The claims are about that "
+        "of the paper." in told
     )
 
 

@@ -165,7 +165,7 @@ def warnings(data: RunData) -> list[str]:
             "on real hardware. Of what is counted, messages, faults and bytes are not distorted."
         )
     if changed := _unlike_the_paper(data):
-        found.append(f"Other than in the paper: {changed}. What is claimed is about the latter.")
+        found.append(f"Other than in the paper: {changed}. The claims are about that of the paper.")
     most = max(row.cores for row, _ in data.trials)
     if most > host.cores:
         found.append(
