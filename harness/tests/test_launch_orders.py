@@ -7,7 +7,7 @@ from pathlib import Path
 from popcorn.config import load_machine
 from popcorn.config.sizes import GIB
 from popcorn.image import Startable
-from popcorn.machine.orders import launch_files, memory_file, new_launch_files
+from popcorn.machine.orders import launch_files, memory_file, new_launch_files, pace_file
 from popcorn.plan import make_plan
 
 RUNS = dict.fromkeys(range(8), Startable(Path("vmlinux"), Path("image")))
@@ -29,6 +29,10 @@ def test_a_kernels_orders_can_be_sourced_by_a_shell() -> None:
     window = partition.memory[0]
     expected = ["1", "1,3", f"{window.start:#x}+{window.size:#x}", partition.cmdline]
     assert said.split("|")[:6] == [*expected, "/boot/vmlinux", "/boot/secondary.cpio"]
+
+
+def test_the_primary_is_told_how_many_may_boot_at_a_time() -> None:
+    assert pace_file(3) == {"/etc/popcorn/at-once": (b"3\n", 0o644)}
 
 
 def test_every_secondary_is_to_be_launched_and_the_primary_is_not() -> None:

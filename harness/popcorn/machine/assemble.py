@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from popcorn.machine.boot import BootFiles
 from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinux
 from popcorn.machine.layout import load_layout
 from popcorn.machine.limits import require_room
-from popcorn.machine.orders import hosts_file, launch_files, memory_file
+from popcorn.machine.orders import hosts_file, launch_files, memory_file, pace_file
 from popcorn.plan.change import parameters_of
 from popcorn.plan.model import Plan
 
@@ -121,7 +122,8 @@ def kernel_files(
         contents["secondaries' vmlinux"] = sha256_file(vmlinux) if vmlinux else other.dir.name
         startable = [usual]
         runs = dict.fromkeys((partition.id for partition in plan.secondaries), usual)
-        files = {**launch_files(plan, runs, usual), **files}
+        pace = pace_file(len(os.sched_getaffinity(0)))
+        files = {**launch_files(plan, runs, usual), **pace, **files}
     contents["set of orders, names and keys"] = files_digest(files)
 
     def write(target: Path) -> None:

@@ -20,6 +20,7 @@ USUAL = "/etc/popcorn/usual.conf"
 """And what kernels run that are not planned yet."""
 LAUNCH = "/etc/popcorn/launch"
 _MEMORY = "/etc/popcorn/memory"
+_AT_ONCE = "/etc/popcorn/at-once"
 
 
 def launch_files(
@@ -66,6 +67,11 @@ def memory_file(plan: Plan) -> dict[str, tuple[bytes, int]]:
     boots_with = plan.hotplug.memory
     orders = own_orders("add", coming(boots_with, subtract(plan.primary.memory, boots_with)).pieces)
     return {_MEMORY: ("".join(f"{order}\n" for order in orders).encode(), 0o644)}
+
+
+def pace_file(host_cpus: int) -> dict[str, tuple[bytes, int]]:
+    """How many kernels the primary has boot at a time: each keeps a CPU of the host busy."""
+    return {_AT_ONCE: (f"{host_cpus}\n".encode(), 0o644)}
 
 
 def own_orders(verb: Literal["add", "remove"], windows: Iterable[Window]) -> list[str]:

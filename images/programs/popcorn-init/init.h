@@ -9,4 +9,7 @@ void raise_network(long id);
 int listen_for_ssh(void);
 void serve_ssh(int listener);
 
+/* settle.c */
+void flush_tlb(void);
+
 #endif /* POPCORN_INIT_H */

@@ -34,6 +34,8 @@
 #define TERMINAL	"/dev/vty0"
 #define RESPAWN_S	1	/* a shell that lived shorter is made to wait */
 #define GRACE_S		2	/* between SIGTERM and SIGKILL at the end */
+#define SETTLE_MS	150	/* longer than the windows of QEMU's TLB */
+#define SETTLE_ROUNDS	5
 
 static void mount_at(const char *type, const char *where)
 {
@@ -176,14 +178,22 @@ static void shut_down(int how)
 /* The next signal, or 0 when there is something else to do. */
 static int await(int signals, int listener)
 {
+	static int settling = SETTLE_ROUNDS;
 	struct pollfd polled[] = {
 		{ .fd = signals, .events = POLLIN },
 		{ .fd = listener, .events = POLLIN },	/* ignored if it is -1 */
 	};
 	struct signalfd_siginfo info;
 
-	if (poll(polled, 2, -1) < 0)
+	switch (poll(polled, 2, settling ? SETTLE_MS : -1)) {
+	case -1:
 		return 0;
+	case 0:
+		settling--;
+		flush_tlb();
+		return 0;
+	}
+	settling = SETTLE_ROUNDS;
 	if (polled[1].revents)
 		serve_ssh(listener);
 	if (polled[0].revents && read(signals, &info, sizeof(info)) == sizeof(info))
