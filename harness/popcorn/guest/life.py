@@ -20,6 +20,9 @@ from popcorn.machine.machine import Machine
 _LOOK_S = 0.05
 # By the primary's heart, which beats once in a second of the machine's time, however slow the host is.
 _PATIENCE_BEATS = 30
+# The command ends before its kernel does, so that it is answered: who waits for an answer from a kernel that has
+# gone hears of that much later.
+_POWER_OFF = ("sh", "-c", "{ sleep 0.1; busybox poweroff; } </dev/null >/dev/null 2>&1 &")
 
 
 def start(
@@ -85,8 +88,8 @@ def end(machine: Machine, ids: Iterable[int]) -> None:
     """The same for who is `changing` the machine; what they had is nobody's then."""
     wanted = [id for id in ids if not _secondary(machine, id).ended and _loaded(machine, id)]
     with progress.step(f"stopping {named(wanted)}"):
-        for _ in run_in_several(machine.connections, ["/bin/busybox", "poweroff"], wanted, timeout_s=_PATIENCE_BEATS):
-            # The connection may end before the command's answer comes: whether it has ended is what counts.
+        for _ in run_in_several(machine.connections, _POWER_OFF, wanted, timeout_s=_PATIENCE_BEATS):
+            # Whatever is answered: whether it has ended is what counts.
             pass
         _await_ended(machine, wanted)
 
