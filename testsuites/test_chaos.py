@@ -89,14 +89,17 @@ def _seconds(command: Callable[[], subprocess.CompletedProcess[str]]) -> float:
 
 
 def ours(place: Path) -> list[str]:
-    """All processes that were started with the folders of a test, but for this one and the test's own watcher."""
+    """All processes that were started with the folders of a test, but for this one and the test's own helpers."""
     runtime = str(place / "rt")
+    # What watches the folders, and what commands are forked off (`forked`) if this test is the first to use it.
+    helpers = ("read -r done", "from multiprocessing.")
     found = []
     for process in psutil.process_iter(["cmdline", "environ", "status"]):
         environment, words = process.info["environ"] or {}, process.info["cmdline"] or []
         mine = environment.get("XDG_RUNTIME_DIR") == runtime and process.info["status"] != psutil.STATUS_ZOMBIE
-        if mine and process.pid != os.getpid() and "read -r done" not in " ".join(words):
-            found.append(f"{process.pid}: {' '.join(words)[:150]}")
+        line = " ".join(words)
+        if mine and process.pid != os.getpid() and not any(helper in line for helper in helpers):
+            found.append(f"{process.pid}: {line[:150]}")
     return found
 
 
