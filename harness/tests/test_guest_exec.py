@@ -8,10 +8,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 import pytest
 from loopback_ssh import loopback_ssh
@@ -22,7 +24,7 @@ from popcorn.dirs import runs_dir
 from popcorn.errors import GuestError, UserError
 from popcorn.guest import several
 from popcorn.guest.run import Via, run_in, run_in_all
-from popcorn.guest.several import FrameParser
+from popcorn.guest.several import FrameParser, Pace
 from popcorn.guest.ssh import UnreachedError
 from popcorn.guest.terminal import EscapeFilter
 from popcorn.image.keys import keys
@@ -293,6 +295,25 @@ def test_an_answer_is_cut_out_wherever_the_stream_is_broken() -> None:
         assert heard == expected
 
 
+def test_a_few_begin_and_each_answer_lets_another_one_begin() -> None:
+    pace = Pace(young=2, young_s=60)
+    begun: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=lambda: [begun.put(id) for id in pace.turns([1, 2, 3, 4])], daemon=True).start()
+    assert [begun.get(timeout=10) for _ in range(2)] == [b"1\n", b"2\n"]
+    with pytest.raises(Empty):
+        begun.get(timeout=0.2)
+    pace.answered(2)
+    assert begun.get(timeout=10) == b"3\n"
+    with pytest.raises(Empty):
+        begun.get(timeout=0.2)
+    pace.answered(1)
+    assert begun.get(timeout=10) == b"4\n"
+
+
+def test_what_takes_long_keeps_nobody_from_beginning() -> None:
+    assert list(Pace(young=1, young_s=0.01).turns(range(5))) == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
+
+
 PRINT = r"""printf '%s|' "$@"; printf '\377\0'; echo e >&2; exit 3"""
 
 
@@ -301,10 +322,15 @@ def test_who_hangs_up_with_all_answers_does_not_keep_several_from_tidying_up(tmp
     rm = tmp_path / "rm"
     rm.write_text(f'#!/bin/sh\n[ "$1" = -rf ] && echo "$2" >{tmp_path}/tidied && kill -TERM 0\nexec /bin/rm "$@"\n')
     rm.chmod(0o755)
-    command = several.script([0], ["echo", "fine"], primary=0, launcher=["false"], at_once=1)
+    command = several.script(["echo", "fine"], primary=0, launcher=["false"])
     path = f"{tmp_path}:{os.environ['PATH']}"
     done = subprocess.run(
-        command, env={**os.environ, "PATH": path}, capture_output=True, start_new_session=True, check=False
+        command,
+        input=b"0\n",
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        start_new_session=True,
+        check=False,
     )
     assert done.stdout == b"0 0 5 0\nfine\n"
     assert not Path((tmp_path / "tidied").read_text().strip()).exists()

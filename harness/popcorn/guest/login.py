@@ -7,14 +7,13 @@ import os
 import shutil
 import signal
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 import paramiko
 
-from popcorn.guest.ssh import Ssh, Terminal
+from popcorn.guest.ssh import Ssh, Terminal, feed
 from popcorn.guest.terminal import converse
 
 _CHUNK_BYTES = 1 << 15
@@ -37,16 +36,8 @@ def run_joined(ssh: Ssh, argv: Sequence[str]) -> int:
     """A command (a shell if there is none) with our stdin, stdout and stderr; returns its exit status. Errors as for
     `log_in`."""
     with ssh.command(argv) as channel:
-        threading.Thread(target=_feed, args=(channel,), daemon=True, name="stdin").start()
+        feed(channel, iter(lambda: os.read(sys.stdin.fileno(), _CHUNK_BYTES), b""))
         return ssh.collect(channel, argv, None, _pass_on).status
-
-
-def _feed(channel: paramiko.Channel) -> None:
-    # A command that ends while its input goes on is no error.
-    with suppress(OSError, EOFError, paramiko.SSHException):
-        while piece := os.read(sys.stdin.fileno(), _CHUNK_BYTES):
-            channel.sendall(piece)
-        channel.shutdown_write()
 
 
 def _pass_on(stream: str, data: bytes) -> None:

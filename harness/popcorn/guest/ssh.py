@@ -15,7 +15,7 @@ import shlex
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -52,6 +52,19 @@ def hang_up(client: paramiko.SSHClient) -> None:
     """Close a connection, also one through another that is broken already."""
     with suppress(paramiko.SSHException, OSError, EOFError):
         client.close()
+
+
+def feed(channel: paramiko.Channel, pieces: Iterable[bytes]) -> None:
+    """Have a thread send these to a command as they come, and then its end of input."""
+
+    def work() -> None:
+        # A command that ends while its input goes on is no error.
+        with suppress(OSError, EOFError, paramiko.SSHException):
+            for piece in pieces:
+                channel.sendall(piece)
+            channel.shutdown_write()
+
+    threading.Thread(target=work, daemon=True, name="stdin").start()
 
 
 class UnreachedError(GuestError):
@@ -116,7 +129,7 @@ class Ssh(ABC):
         self,
         argv: Sequence[str],
         *,
-        stdin: bytes = b"",
+        stdin: bytes | Iterable[bytes] = b"",
         timeout_s: float | None = None,
         on_output: OnOutput | None = None,
     ) -> Finished:
@@ -124,6 +137,7 @@ class Ssh(ABC):
 
         Args:
             argv: the exact words; no shell looks at them.
+            stdin: all that it can read, or pieces that are sent as they come.
             timeout_s: how long it may take.
             on_output: called with ``stdout`` or ``stderr`` and some bytes as they come.
 
@@ -135,9 +149,12 @@ class Ssh(ABC):
             MachineLostError: the machine is gone.
         """
         with self.command(argv) as channel:
-            if stdin:
-                channel.sendall(stdin)
-            channel.shutdown_write()
+            if isinstance(stdin, bytes):
+                if stdin:
+                    channel.sendall(stdin)
+                channel.shutdown_write()
+            else:
+                feed(channel, stdin)
             return self.collect(channel, argv, timeout_s, on_output)
 
     def put(self, content: bytes, path: str, mode: int = 0o644) -> None:

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from popcorn.guest.connections import Connections
     from popcorn.guest.ssh import OnOutput
 
-# A process of the primary each.
-_AT_ONCE = 64
 # What a shell has to answer in. One of many that begin at a time has few of the host's CPUs, above all when those that
 # answered already do what they were told.
 _CONNECT_S = 30
@@ -73,13 +71,13 @@ def run_by_lines(
     too long 124."""
     primary = connections.primary
     command = several.script(
-        ids,
         argv,
         primary=connections.machine.plan.primary.id,
-        launcher=_launcher(timeout_s, connect_s=_CONNECT_S + min(len(ids), _AT_ONCE)),
-        at_once=_AT_ONCE,
+        launcher=_launcher(timeout_s, connect_s=_CONNECT_S + min(len(ids), several.AT_ONCE)),
     )
-    return several.answers(lambda words, hear: primary.run(words, on_output=hear), command, ids, argv)
+    return several.answers(
+        lambda words, turns, hear: primary.run(words, stdin=turns, on_output=hear), command, ids, argv
+    )
 
 
 def _launcher(timeout_s: float | None, connect_s: int = _CONNECT_S) -> list[str]:
