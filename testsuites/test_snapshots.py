@@ -17,6 +17,8 @@ from command import await_no_qemu, machines, popcorn, qemus, started
 
 from popcorn.dirs import cache_dir
 from popcorn.machine.machine import Machine, attach_up
+from popcorn.snapshot import turns
+from popcorn.snapshot.bringup import from_snapshot
 from popcorn.testing import EVERY_SERIES, Kernel
 
 _UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg")
@@ -103,6 +105,21 @@ def test_all_kernels_go_on_at_the_right_time(machine: Machine, saved: Path) -> N
             assert _said(again, id, _START) == starts[id]
             assert _said(again, id, _SETTING) == settings[id] + 1
     assert machine.alive()
+
+
+@pytest.mark.machine("small", policy="per-core")
+def test_kernels_that_go_on_by_turns_do_so_at_the_right_time(
+    machine: Machine, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert popcorn("snapshot", "state", "--name", machine.name).returncode == 0
+    # On this host the machine would go on as a whole.
+    monkeypatch.setattr(turns, "_KERNELS_A_HOST_CPU", 0)
+    again = from_snapshot("state", name=f"{machine.name}-again")
+    try:
+        _assert_right_time(again)
+        _all_is_well(again)
+    finally:
+        again.down()
 
 
 _START, _SETTING = "Linux version", "the time of day was set for all kernels"

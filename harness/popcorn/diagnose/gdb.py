@@ -12,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from popcorn.diagnose.dump import Target
+from popcorn.machine.debugstub import BEGIN, END, SOCKET
 from popcorn.machine.machine import Machine
-
-SOCKET = "gdb.sock"
 
 
 def commands(target: Target, vmlinux: Path, socket: Path) -> list[str]:
@@ -40,13 +39,12 @@ def stub(machine: Machine) -> Iterator[Path]:
     """
     socket = machine.record.directory / SOCKET
     with machine.qmp() as qmp:
-        # QEMU's working directory is the machine's, whose name may hold what ends a value for QEMU.
-        qmp.monitor(f"gdbserver unix:{SOCKET},server=on,wait=off")
+        qmp.monitor(BEGIN)
     try:
         yield socket
     finally:
         with machine.qmp() as qmp:
-            qmp.monitor("gdbserver none")
+            qmp.monitor(END)
             if not qmp.execute("query-status")["running"]:
                 qmp.execute("cont")
 

@@ -7,7 +7,6 @@ answer, when it is complete, as one frame: ``ID STATUS STDOUT_BYTES STDERR_BYTES
 
 from __future__ import annotations
 
-import os
 import queue
 import re
 import shlex
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from popcorn.errors import GuestError, PopcornError
 from popcorn.guest.finished import Finished
+from popcorn.machine.room import HOST_CPUS
 
 RunScript = Callable[[Sequence[str], Iterable[bytes], Callable[[str, bytes], None]], Finished]
 """Runs a command in the primary with this input and passes its output on; like `Primary.run`."""
@@ -27,8 +27,9 @@ TIMED_OUT = 124
 _HEAD_LIMIT_BYTES = 200
 AT_ONCE = 64
 """So many commands run side by side at most: a process of the primary each."""
-_YOUNG = 2 * len(os.sched_getaffinity(0))
-_YOUNG_S = 0.5
+_YOUNG = 2 * HOST_CPUS
+_YOUNG_S = 5.0
+_LOOK_S = 0.1
 _HEAD = re.compile(rb"([0-9]{1,9}) ([0-9]{1,9}) ([0-9]{1,15}) ([0-9]{1,15})")
 
 # Only the loop at the end writes answers, so that none gets into another: the others tell it by
@@ -71,21 +72,19 @@ def script(argv: Sequence[str], *, primary: int, launcher: Sequence[str]) -> lis
 
 
 class Pace:
-    """When which of many kernels is told to begin.
+    """When which of many kernels is told to begin: not all at once (`popcorn.machine.room`)."""
 
-    An emulated CPU for which most of the code is new makes all others wait for its locks, and when more of them do so
-    than the host has CPUs, nearly all of their time is lost: of a machine that was just restored 48 kernels answered
-    after 25 to 30 s when all began at once, after 7 to 9 s when few did.
-    """
-
-    def __init__(self, young: int = _YOUNG, young_s: float = _YOUNG_S, at_once: int = AT_ONCE) -> None:
+    def __init__(
+        self, spare: Callable[[], bool], *, young: int = _YOUNG, young_s: float = _YOUNG_S, at_once: int = AT_ONCE
+    ) -> None:
         """
         Args:
-            young: how many may have begun without an answer yet,
+            spare: whether the host has a CPU to spare.
+            young: how many may have begun without an answer yet when it has none,
             young_s: but for those that began so long ago: what takes long is let run.
             at_once: how many may run at all.
         """
-        self._young, self._young_s, self._at_once = young, young_s, at_once
+        self._spare, self._young, self._young_s, self._at_once = spare, young, young_s, at_once
         self._begun: dict[int, float] = {}
         self._ended = False
         self._changed = threading.Condition()
@@ -106,20 +105,19 @@ class Pace:
         """The input of the script: each id when it may begin."""
         for id in ids:
             with self._changed:
-                while not self._ended and (wait_s := self._until_next_s()) > 0:
-                    self._changed.wait(wait_s)
+                while not self._ended and not self._may_begin():
+                    told = self._changed.wait(_LOOK_S)
+                    if not told and len(self._begun) < self._at_once and self._spare():
+                        break
                 if self._ended:
                     return
                 self._begun[id] = time.monotonic()
             yield f"{id}\n".encode()
 
-    def _until_next_s(self) -> float:
-        if len(self._begun) >= self._at_once:
-            return self._young_s
-        now = time.monotonic()
-        left_s = sorted(begun + self._young_s - now for begun in self._begun.values())
-        # Who began last but ``young`` is the next to let another one begin.
-        return left_s[-self._young] if len(left_s) >= self._young else 0.0
+    def _may_begin(self) -> bool:
+        now_s = time.monotonic()
+        young = sum(now_s - begun_s < self._young_s for begun_s in self._begun.values())
+        return young < self._young and len(self._begun) < self._at_once
 
 
 class FrameParser:
@@ -153,7 +151,7 @@ class FrameParser:
 
 
 def answers(
-    run: RunScript, command: Sequence[str], ids: Sequence[int], argv: Sequence[str]
+    run: RunScript, command: Sequence[str], ids: Sequence[int], argv: Sequence[str], pace: Pace
 ) -> Iterator[tuple[int, Finished]]:
     """Run the script and give the answers in the order of ``ids``, each as soon as that allows.
 
@@ -165,7 +163,6 @@ def answers(
     """
     inbox: queue.SimpleQueue[tuple[int, Finished] | Exception | None] = queue.SimpleQueue()
     parser = FrameParser(argv)
-    pace = Pace()
     complaints: list[bytes] = []
 
     def hear(stream: str, data: bytes) -> None:

@@ -12,6 +12,8 @@ from popcorn.guest import several
 from popcorn.guest.finished import Finished
 from popcorn.guest.several import TIMED_OUT, UNREACHED
 from popcorn.guest.ssh import TimedOutError
+from popcorn.machine.progress import CpuTimes
+from popcorn.machine.room import Room
 
 if TYPE_CHECKING:
     from popcorn.guest.connections import Connections
@@ -75,8 +77,14 @@ def run_by_lines(
         primary=connections.machine.plan.primary.id,
         launcher=_launcher(timeout_s, connect_s=_CONNECT_S + min(len(ids), several.AT_ONCE)),
     )
+    plan = connections.machine.plan
+    room = Room(CpuTimes(connections.machine.record.qemu_pid), (cpu for one in plan.partitions for cpu in one.cpus))
     return several.answers(
-        lambda words, turns, hear: primary.run(words, stdin=turns, on_output=hear), command, ids, argv
+        lambda words, turns, hear: primary.run(words, stdin=turns, on_output=hear),
+        command,
+        ids,
+        argv,
+        several.Pace(room.spare),
     )
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from popcorn.machine.kernelfile import check_bzimage, check_initrd, check_vmlinu
 from popcorn.machine.layout import load_layout
 from popcorn.machine.limits import require_room
 from popcorn.machine.orders import hosts_file, launch_files, memory_file, pace_file
+from popcorn.machine.room import HOST_CPUS
 from popcorn.plan.change import parameters_of
 from popcorn.plan.model import Plan
 
@@ -122,7 +122,7 @@ def kernel_files(
         contents["secondaries' vmlinux"] = sha256_file(vmlinux) if vmlinux else other.dir.name
         startable = [usual]
         runs = dict.fromkeys((partition.id for partition in plan.secondaries), usual)
-        pace = pace_file(len(os.sched_getaffinity(0)))
+        pace = pace_file(HOST_CPUS)
         files = {**launch_files(plan, runs, usual), **pace, **files}
     contents["set of orders, names and keys"] = files_digest(files)
 

@@ -29,6 +29,7 @@ from popcorn.snapshot.inputs import Inputs, Wanted, differences, of_machine, unw
 from popcorn.snapshot.migration import put_state
 from popcorn.snapshot.pages import PAGE_BYTES, Pages
 from popcorn.snapshot.shelf import Kind, reading
+from popcorn.snapshot.turns import resume
 
 AUTOMATIC = "automatic"
 # Two clocks that differ by less are the same to people.
@@ -160,7 +161,7 @@ def _go_on(machine: Machine, header: Header, state: bytes, stall_s: float) -> No
             guess = time.time()
             set_time_of_day(record, memory, tsc=header.tsc, wall_s=guess)
             beats = beats_of(machine, header.beating)
-            resumed = qmp.resume()
+            resumed = resume(machine, qmp)
         if abs(resumed - guess) > _CLOCK_OFF_S:
             set_time_of_day(record, memory, tsc=header.tsc, wall_s=resumed)
             beats = beats_of(machine, header.beating)

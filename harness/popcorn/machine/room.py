@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the host has a CPU to spare for a machine.
+
+An emulated CPU takes a lock of every other one for each page of code that is new to it (QEMU's tlb_reset_dirty()).
+When more of them want to run than the host has CPUs, one that holds such a lock has often lost its CPU, and all others
+spin: 48 kernels that had just been restored took 25 to 30 s to answer when all were asked at once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+from popcorn.machine.progress import CpuTimes
+
+HOST_CPUS = len(os.sched_getaffinity(0))
+
+
+class Room:
+    """Looks every now and then at how much of the host a machine's CPUs take."""
+
+    def __init__(self, times: CpuTimes, cpus: Iterable[int], *, host_cpus: int = HOST_CPUS) -> None:
+        """
+        Args:
+            cpus: the machine's, by their global numbers.
+        """
+        self._times, self._cpus, self._host_cpus = times, tuple(cpus), host_cpus
+        self._looked_s, self._taken_s = time.monotonic(), self._taken()
+
+    def spare(self) -> bool:
+        """Whether they ran, or waited to, for less than the host's CPUs had since the last look.
+
+        There is room on a host that does not tell (no CONFIG_SCHED_INFO).
+        """
+        now_s, taken_s = time.monotonic(), self._taken()
+        spare = taken_s - self._taken_s < (now_s - self._looked_s) * self._host_cpus
+        self._looked_s, self._taken_s = now_s, taken_s
+        return spare
+
+    def _taken(self) -> float:
+        return sum(ran_s + waited_s for ran_s, waited_s in self._times.read(self._cpus).values())

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU's stub for debuggers, and turns of CPUs, with a script at the other end of the socket."""
+
+from __future__ import annotations
+
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from popcorn.errors import HostError
+from popcorn.machine.debugstub import SOCKET, Stub
+
+Serve = Callable[[Callable[[socket.socket], None]], None]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Has a function play the stub for one connection."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / SOCKET))
+        listening.listen()
+        threads = []
+
+        def begin(play: Callable[[socket.socket], None]) -> None:
+            def work() -> None:
+                with listening.accept()[0] as connected:
+                    play(connected)
+
+            threads.append(threading.Thread(target=work))
+            threads[-1].start()
+
+        yield begin
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_cpus_run_and_are_halted(serve: Serve, tmp_path: Path) -> None:
+    heard = []
+
+    def play(connected: socket.socket) -> None:
+        # As QEMU does when the machine ran.
+        connected.sendall(b"$T02thread:01;#07")
+        heard.append(connected.recv(100))
+        connected.sendall(b"+")
+        heard.append(connected.recv(100))
+        for piece in (b"$T02thr", b"ead:01;#", b"07"):
+            connected.sendall(piece)
+        heard.append(connected.recv(100))
+
+    serve(play)
+    with Stub(tmp_path) as stub:
+        stub.run([0, 15])
+        stub.halt()
+    found = re.fullmatch(rb"\$(vCont;c:1;c:10)#([0-9a-f]{2})", heard[0])
+    assert found
+    assert int(found[2], 16) == sum(found[1]) % 256
+    assert heard[1:] == [b"\x03", b"+"]
+
+
+def test_a_silent_stub_is_the_hosts_failure(serve: Serve, tmp_path: Path) -> None:
+    serve(lambda connected: None)
+    with Stub(tmp_path) as stub, pytest.raises(HostError, match=r"QEMU's stub .* does not answer: .+"):
+        stub.run([0])
+    with pytest.raises(HostError, match="does not answer"):
+        Stub(tmp_path / "elsewhere")
