@@ -44,7 +44,8 @@ def exec_(
 
     With one kernel, both streams and the exit status are the command's own. With
     several, each line begins with the kernel's id, and the exit status is 0 when all
-    commands ended with 0, else 1. The words are passed on exactly; for a shell, say
+    commands ended with 0, else 1. Of many kernels only some begin at once on a busy
+    host. The words are passed on exactly; for a shell, say
     `popcorn exec ID -- sh -c '...'`.
     """
     from popcorn.errors import UserError
