@@ -113,7 +113,7 @@ def test_kernels_that_go_on_by_turns_do_so_at_the_right_time(
 ) -> None:
     assert popcorn("snapshot", "state", "--name", machine.name).returncode == 0
     # On this host the machine would go on as a whole.
-    monkeypatch.setattr(turns, "_KERNELS_A_HOST_CPU", 0)
+    monkeypatch.setattr(turns, "_CPUS_A_HOST_CPU", 0)
     again = from_snapshot("state", name=f"{machine.name}-again")
     try:
         _assert_right_time(again)

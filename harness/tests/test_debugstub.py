@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -39,27 +38,45 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             assert not thread.is_alive()
 
 
+def _until(connected: socket.socket, end: bytes) -> bytes:
+    heard = b""
+    while not heard.endswith(end):
+        piece = connected.recv(100)
+        assert piece, heard
+        heard += piece
+    return heard
+
+
 def test_cpus_run_and_are_halted(serve: Serve, tmp_path: Path) -> None:
     heard = []
 
     def play(connected: socket.socket) -> None:
-        # As QEMU does when the machine ran.
-        connected.sendall(b"$T02thread:01;#07")
-        heard.append(connected.recv(100))
-        connected.sendall(b"+")
-        heard.append(connected.recv(100))
+        heard.append(_until(connected, b"#4c"))
+        # That the machine stopped, which ran when we connected; and that the order came.
+        connected.sendall(b"$T02thread:01;#07+")
+        heard.append(_until(connected, b"\x03"))
         for piece in (b"$T02thr", b"ead:01;#", b"07"):
             connected.sendall(piece)
-        heard.append(connected.recv(100))
+        heard.append(_until(connected, b"+"))
 
     serve(play)
     with Stub(tmp_path) as stub:
         stub.run([0, 15])
         stub.halt()
-    found = re.fullmatch(rb"\$(vCont;c:1;c:10)#([0-9a-f]{2})", heard[0])
-    assert found
-    assert int(found[2], 16) == sum(found[1]) % 256
-    assert heard[1:] == [b"\x03", b"+"]
+    assert heard == [b"$vCont;c:1;c:10#4c", b"+\x03", b"+"]
+
+
+def test_a_stub_that_refuses_to_let_cpus_run_is_the_hosts_failure(serve: Serve, tmp_path: Path) -> None:
+    def play(connected: socket.socket) -> None:
+        _until(connected, b"#13")
+        connected.sendall(b"+$E22#a9")
+        _until(connected, b"\x03+")
+
+    serve(play)
+    with Stub(tmp_path) as stub:
+        stub.run([0])
+        with pytest.raises(HostError, match="E22"):
+            stub.halt()
 
 
 def test_a_silent_stub_is_the_hosts_failure(serve: Serve, tmp_path: Path) -> None:

@@ -296,7 +296,7 @@ def test_an_answer_is_cut_out_wherever_the_stream_is_broken() -> None:
 
 
 def test_a_few_begin_and_each_answer_lets_another_one_begin() -> None:
-    pace = Pace(lambda: False, young=2, young_s=60)
+    pace = Pace(young=2, young_s=60, spare=lambda: False)
     begun: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=lambda: [begun.put(id) for id in pace.turns([1, 2, 3, 4])], daemon=True).start()
     assert [begun.get(timeout=10) for _ in range(2)] == [b"1\n", b"2\n"]
@@ -310,13 +310,13 @@ def test_a_few_begin_and_each_answer_lets_another_one_begin() -> None:
     assert begun.get(timeout=10) == b"4\n"
 
 
-@pytest.mark.parametrize("pace", [Pace(lambda: False, young=1, young_s=0.01), Pace(lambda: True, young=1)])
+@pytest.mark.parametrize("pace", [Pace(young=1, young_s=0.01, spare=lambda: False), Pace(young=1), Pace()])
 def test_neither_what_takes_long_nor_what_is_idle_keeps_others_from_beginning(pace: Pace) -> None:
     assert list(pace.turns(range(5))) == [b"0\n", b"1\n", b"2\n", b"3\n", b"4\n"]
 
 
 def test_who_has_gone_is_told_of_no_more_kernels() -> None:
-    pace = Pace(lambda: False, young=1, young_s=60)
+    pace = Pace(young=1, young_s=60, spare=lambda: False)
     turns = pace.turns([1, 2])
     assert next(turns) == b"1\n"
     threading.Timer(0.1, pace.end).start()

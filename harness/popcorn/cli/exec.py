@@ -44,8 +44,8 @@ def exec_(
 
     With one kernel, both streams and the exit status are the command's own. With
     several, each line begins with the kernel's id, and the exit status is 0 when all
-    commands ended with 0, else 1. Of many kernels only some begin at once on a busy
-    host. The words are passed on exactly; for a shell, say
+    commands ended with 0, else 1. Many kernels that were just restored begin a few at
+    a time. The words are passed on exactly; for a shell, say
     `popcorn exec ID -- sh -c '...'`.
     """
     from popcorn.errors import UserError
@@ -93,7 +93,8 @@ def _run_several(
 
     finished: dict[int, Finished] = {}
     width = len(str(max(wanted)))
-    for id, done in run_in_several(machine.connections, words, wanted, timeout_s=timeout_s, via=via):
+    answers = run_in_several(machine.connections, words, wanted, timeout_s=timeout_s, via=via, together=False)
+    for id, done in answers:
         finished[id] = done
         if not as_json:
             _print_prefixed(f"{id:>{width}}: ", done)

@@ -45,8 +45,9 @@ def stub(machine: Machine) -> Iterator[Path]:
     finally:
         with machine.qmp() as qmp:
             qmp.monitor(END)
-            if not qmp.execute("query-status")["running"]:
-                qmp.execute("cont")
+            # Some CPUs may stand still while others run, which QEMU calls running.
+            qmp.execute("stop")
+            qmp.execute("cont")
 
 
 def argv(program: str, lines: Sequence[str], rest: Sequence[str]) -> list[str]:

@@ -56,10 +56,14 @@ def run_in_several(
     *,
     timeout_s: float | None = None,
     via: Via = "auto",
+    together: bool = True,
 ) -> Iterator[tuple[int, Finished]]:
     """Run a command in several kernels at a time; their answers come in the order of ``ids``.
 
     A kernel that cannot be reached gets status 125 and the reason as its stderr, one that took too long 124.
+
+    Args:
+        together: begin in all of them at once. Many that were just restored answer sooner if they do not.
 
     Raises:
         UserError: no such kernel.
@@ -68,7 +72,7 @@ def run_in_several(
     for id in ids:
         connections.machine.plan.partition(id)
     if via == "vty" or (via == "auto" and len(ids) > _MANY):
-        for id, done in run_by_lines(connections, argv, ids, timeout_s=timeout_s):
+        for id, done in run_by_lines(connections, argv, ids, timeout_s=timeout_s, together=together):
             by_net = via == "auto" and unanswered(done) and not may_have_run(done)
             yield id, _answer(connections, id, argv, timeout_s, "net") if by_net else done
         return

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from popcorn.errors import GuestError, PopcornError
 from popcorn.guest.finished import Finished
-from popcorn.machine.room import HOST_CPUS
 
 RunScript = Callable[[Sequence[str], Iterable[bytes], Callable[[str, bytes], None]], Finished]
 """Runs a command in the primary with this input and passes its output on; like `Primary.run`."""
@@ -27,8 +26,7 @@ TIMED_OUT = 124
 _HEAD_LIMIT_BYTES = 200
 AT_ONCE = 64
 """So many commands run side by side at most: a process of the primary each."""
-_YOUNG = 2 * HOST_CPUS
-_YOUNG_S = 5.0
+_YOUNG_S = 2.0
 _LOOK_S = 0.1
 _HEAD = re.compile(rb"([0-9]{1,9}) ([0-9]{1,9}) ([0-9]{1,15}) ([0-9]{1,15})")
 
@@ -72,16 +70,21 @@ def script(argv: Sequence[str], *, primary: int, launcher: Sequence[str]) -> lis
 
 
 class Pace:
-    """When which of many kernels is told to begin: not all at once (`popcorn.machine.room`)."""
+    """When which of many kernels is told to begin."""
 
     def __init__(
-        self, spare: Callable[[], bool], *, young: int = _YOUNG, young_s: float = _YOUNG_S, at_once: int = AT_ONCE
+        self,
+        *,
+        young: int = AT_ONCE,
+        young_s: float = _YOUNG_S,
+        spare: Callable[[], bool] = lambda: True,
+        at_once: int = AT_ONCE,
     ) -> None:
         """
         Args:
-            spare: whether the host has a CPU to spare.
-            young: how many may have begun without an answer yet when it has none,
-            young_s: but for those that began so long ago: what takes long is let run.
+            young: how many may have begun without an answer yet,
+            young_s: but for those that began so long ago: what takes long is let run,
+            spare: and but for when the host has a CPU to spare.
             at_once: how many may run at all.
         """
         self._spare, self._young, self._young_s, self._at_once = spare, young, young_s, at_once

@@ -13,16 +13,19 @@ from popcorn.guest.finished import Finished
 from popcorn.guest.several import TIMED_OUT, UNREACHED
 from popcorn.guest.ssh import TimedOutError
 from popcorn.machine.progress import CpuTimes
-from popcorn.machine.room import Room
+from popcorn.machine.room import HOST_CPUS, Room
 
 if TYPE_CHECKING:
     from popcorn.guest.connections import Connections
     from popcorn.guest.ssh import OnOutput
+    from popcorn.machine.handle import Handle
 
 # What a shell has to answer in. One of many that begin at a time has few of the host's CPUs, above all when those that
 # answered already do what they were told.
 _CONNECT_S = 30
 _GRACE_S = 30.0
+# A kernel whose CPUs have run for less was restored, and most of its code is new to QEMU (`popcorn.machine.room`).
+_NEW_S = 0.5
 
 
 def run_by_line(
@@ -67,25 +70,41 @@ def may_have_run(done: Finished) -> bool:
 
 
 def run_by_lines(
-    connections: Connections, argv: Sequence[str], ids: Sequence[int], *, timeout_s: float | None = None
+    connections: Connections,
+    argv: Sequence[str],
+    ids: Sequence[int],
+    *,
+    timeout_s: float | None = None,
+    together: bool = True,
 ) -> Iterator[tuple[int, Finished]]:
     """Run a command in several kernels, the primary too; one that cannot be reached gets status 125, one that took
-    too long 124."""
+    too long 124.
+
+    Args:
+        together: begin in all of them at once, whatever that costs.
+    """
     primary = connections.primary
     command = several.script(
         argv,
         primary=connections.machine.plan.primary.id,
         launcher=_launcher(timeout_s, connect_s=_CONNECT_S + min(len(ids), several.AT_ONCE)),
     )
-    plan = connections.machine.plan
-    room = Room(CpuTimes(connections.machine.record.qemu_pid), (cpu for one in plan.partitions for cpu in one.cpus))
     return several.answers(
         lambda words, turns, hear: primary.run(words, stdin=turns, on_output=hear),
         command,
         ids,
         argv,
-        several.Pace(room.spare),
+        several.Pace() if together else _pace(connections.machine, ids),
     )
+
+
+def _pace(machine: Handle, ids: Sequence[int]) -> several.Pace:
+    times = CpuTimes(machine.record.qemu_pid)
+    ran_s = {cpu: ran_s for cpu, (ran_s, _) in times.read(range(machine.plan.machine.nr_cpus)).items()}
+    new = sum(sum(ran_s.get(cpu, _NEW_S) for cpu in machine.plan.partition(id).cpus) < _NEW_S for id in ids)
+    if 2 * new < len(ids):
+        return several.Pace()
+    return several.Pace(young=2 * HOST_CPUS, spare=Room(times, ran_s).spare)
 
 
 def _launcher(timeout_s: float | None, connect_s: int = _CONNECT_S) -> list[str]:

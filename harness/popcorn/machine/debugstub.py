@@ -26,7 +26,8 @@ _INTERRUPT = b"\x03"
 
 
 class Stub:
-    """A connection to the stub; a context manager. The whole machine stands still when it is made, and when it ends.
+    """A connection to the stub; a context manager. The whole machine stands still soon after it was made; a connection
+    that ends leaves all CPUs as they are.
 
     Errors of all methods: HostError when the stub does not answer.
     """
@@ -65,7 +66,7 @@ class Stub:
             self._stream.write(f"${packet}#{sum(packet.encode()) & 0xFF:02x}".encode())
             # That the CPUs stopped when we connected may be told first.
             while self._byte() != b"+":
-                self._rest()
+                self._packet()
         except (OSError, EOFError) as error:
             raise _silent(error) from error
 
@@ -73,18 +74,21 @@ class Stub:
         """Stop all CPUs; returns when they stand still."""
         try:
             self._stream.write(_INTERRUPT)
-            self._byte()
-            self._rest()
-            self._stream.write(b"+")
+            begin, said = self._byte(), self._packet()
         except (OSError, EOFError) as error:
             raise _silent(error) from error
+        if begin != b"$" or not said.startswith(b"T"):
+            raise HostError(f"QEMU's stub for debuggers did not let CPUs run: it said {(begin + said)!r}")
 
-    def _rest(self) -> None:
-        """Read on to the end of a packet."""
-        while self._byte() != b"#":
-            pass
+    def _packet(self) -> bytes:
+        """The rest of a packet; QEMU is told that it came."""
+        content = b""
+        while (byte := self._byte()) != b"#":
+            content += byte
         for _ in range(2):
             self._byte()
+        self._stream.write(b"+")
+        return content
 
     def _byte(self) -> bytes:
         byte: bytes | None = self._stream.read(1)

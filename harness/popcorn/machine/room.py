@@ -8,13 +8,28 @@ spin: 48 kernels that had just been restored took 25 to 30 s to answer when all 
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from popcorn.machine.progress import CpuTimes
 
-HOST_CPUS = len(os.sched_getaffinity(0))
+
+def _host_cpus() -> int:
+    cpus = len(os.sched_getaffinity(0))
+    # In a container its share, in µs of a period (Documentation/admin-guide/cgroup-v2.rst).
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            cpus = min(cpus, math.ceil(int(quota) / int(period)))
+    return max(1, cpus)
+
+
+HOST_CPUS = _host_cpus()
+"""That this process may use."""
 
 
 class Room:

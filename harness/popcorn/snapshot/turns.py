@@ -14,30 +14,33 @@ from popcorn.machine.machine import Machine
 from popcorn.machine.progress import CpuTimes
 from popcorn.machine.qmp import Qmp
 from popcorn.machine.room import HOST_CPUS, Room
+from popcorn.plan import Plan
 
 # A kernel that goes on has nothing to do before its next tick is due.
 _TURN_S = 0.06
 _LONGEST_TURN_S = 0.5
-_KERNELS_A_HOST_CPU = 4
+# A kernel that waits for so much longer would be taken for dead.
+_ALL_TURNS_S = 4.0
+_CPUS_A_HOST_CPU = 4
 
 
 def resume(machine: Machine, qmp: Qmp) -> float:
     """Have all CPUs of a machine run; returns when they would have begun had they run from then on, in Unix time.
 
-    A machine with few kernels for this host goes on as a whole.
+    A machine with few CPUs for this host goes on as a whole.
 
     Raises:
         HostError: QEMU refused.
         MachineLostError: QEMU went away or did not answer.
     """
-    kernels = [partition.cpus for partition in machine.plan.partitions]
-    if machine.record.accel != "tcg" or len(kernels) <= _KERNELS_A_HOST_CPU * HOST_CPUS:
+    plan = machine.plan
+    if machine.record.accel != "tcg" or plan.machine.nr_cpus <= _CPUS_A_HOST_CPU * HOST_CPUS:
         return qmp.resume()
     qmp.monitor(BEGIN)
     try:
         with Stub(machine.record.directory) as stub:
-            began_s, stood_s = _by_turns(machine, stub, kernels)
-            # With the next byte, or when we hang up, all stop once more.
+            began_s, stood_s = _by_turns(CpuTimes(machine.record.qemu_pid), stub, _turns(plan))
+            # QEMU takes these CPUs for a machine that runs: its own order lets all of them run that stands still.
             halted_s = time.time()
             stub.halt()
     finally:
@@ -45,22 +48,31 @@ def resume(machine: Machine, qmp: Qmp) -> float:
     return began_s + stood_s + (qmp.resume() - halted_s)
 
 
-def _by_turns(machine: Machine, stub: Stub, kernels: Sequence[Sequence[int]]) -> tuple[float, float]:
+def _turns(plan: Plan) -> list[list[int]]:
+    """CPUs that begin together: whole kernels, for as many CPUs as the host has."""
+    turns: list[list[int]] = [[]]
+    for partition in plan.partitions:
+        if len(turns[-1]) >= HOST_CPUS:
+            turns.append([])
+        turns[-1] += partition.cpus
+    return turns
+
+
+def _by_turns(times: CpuTimes, stub: Stub, turns: Sequence[Sequence[int]]) -> tuple[float, float]:
     """When the first began, in Unix time, and for how many seconds all stood still since."""
-    times = CpuTimes(machine.record.qemu_pid)
-    running: list[int] = []
-    began_s, stood_s = 0.0, 0.0
-    for first in range(0, len(kernels), HOST_CPUS):
-        halted_s = time.time()
-        if running:
-            stub.halt()
-        running += [cpu for cpus in kernels[first : first + HOST_CPUS] for cpu in cpus]
-        stub.run(running)
-        if began_s:
-            stood_s += time.time() - halted_s
-        else:
-            began_s = time.time()
+    running = list(turns[0])
+    stub.run(running)
+    began_s, stood_s = time.time(), 0.0
+    for turn in turns[1:]:
+        if time.time() - began_s > _ALL_TURNS_S:
+            break
         _await_room(Room(times, running))
+        halted_s = time.time()
+        stub.halt()
+        running += turn
+        stub.run(running)
+        stood_s += time.time() - halted_s
+    _await_room(Room(times, running))
     return began_s, stood_s
 
 
