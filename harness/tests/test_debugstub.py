@@ -63,7 +63,7 @@ def test_cpus_run_and_are_halted(serve: Serve, tmp_path: Path) -> None:
     with Stub(tmp_path) as stub:
         stub.run([0, 15])
         stub.halt()
-    assert heard == [b"$vCont;c:1;c:10#4c", b"+\x03", b"+"]
+    assert heard == [b"$vCont;c:1;c:10#4c", b"\x03", b"+"]
 
 
 def test_a_stub_that_refuses_to_let_cpus_run_is_the_hosts_failure(serve: Serve, tmp_path: Path) -> None:

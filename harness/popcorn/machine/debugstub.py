@@ -64,7 +64,7 @@ class Stub:
         packet = "vCont" + "".join(f";c:{cpu + 1:x}" for cpu in cpus)
         try:
             self._stream.write(f"${packet}#{sum(packet.encode()) & 0xFF:02x}".encode())
-            # That the CPUs stopped when we connected may be told first.
+            # That the CPUs stopped when we connected may be told first. To acknowledge that would stop them again.
             while self._byte() != b"+":
                 self._packet()
         except (OSError, EOFError) as error:
@@ -75,19 +75,19 @@ class Stub:
         try:
             self._stream.write(_INTERRUPT)
             begin, said = self._byte(), self._packet()
+            self._stream.write(b"+")
         except (OSError, EOFError) as error:
             raise _silent(error) from error
         if begin != b"$" or not said.startswith(b"T"):
             raise HostError(f"QEMU's stub for debuggers did not let CPUs run: it said {(begin + said)!r}")
 
     def _packet(self) -> bytes:
-        """The rest of a packet; QEMU is told that it came."""
+        """The rest of a packet."""
         content = b""
         while (byte := self._byte()) != b"#":
             content += byte
         for _ in range(2):
             self._byte()
-        self._stream.write(b"+")
         return content
 
     def _byte(self) -> bytes:
