@@ -20,8 +20,8 @@ from popcorn.machine.machine import Machine
 _LOOK_S = 0.05
 # By the primary's heart, which beats once in a second of the machine's time, however slow the host is.
 _PATIENCE_BEATS = 30
-# The command ends before its kernel does, so that it is answered: who waits for an answer from a kernel that has
-# gone hears of that much later.
+# The command ends before its kernel does, so that it is answered: a connection that breaks could mean the end of the
+# machine, for which `Primary.lost` waits.
 _POWER_OFF = ("sh", "-c", "{ sleep 0.1; busybox poweroff; } </dev/null >/dev/null 2>&1 &")
 
 

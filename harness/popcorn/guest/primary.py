@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from popcorn.guest.ssh import CONNECT_S, USER, Ssh, UnreachedError, hang_up
 from popcorn.guest.trust import Trust
 from popcorn.machine import registry
 from popcorn.machine.registry import Record
+from popcorn.machine.room import HOST_CPUS
 
 if TYPE_CHECKING:
     import fabric
@@ -26,7 +26,7 @@ _RETRY_S = 0.3
 _EPITAPH_S = 2.0
 # A kernel's first handshake is code that the emulator has to translate: with more of them under way than the host has
 # CPUs, all take more CPU time. Measured for 47 kernels on 2 CPUs: 24 s with 16 at once, 16 s with 2.
-_HANDSHAKES_AT_ONCE = max(2, len(os.sched_getaffinity(0)))
+_HANDSHAKES_AT_ONCE = max(2, HOST_CPUS)
 
 
 class Tunnel:

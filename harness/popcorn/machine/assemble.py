@@ -124,7 +124,8 @@ def kernel_files(
         runs = dict.fromkeys((partition.id for partition in plan.secondaries), usual)
         files = {**launch_files(plan, runs, usual), **files}
     contents["set of orders, names and keys"] = files_digest(files)
-    # Of no machine's identity: one that was saved goes on under any number of CPUs.
+    # Of no machine's identity: one that was saved goes on under any number of CPUs. Two, so that one kernel that hangs
+    # does not hold up the next.
     files = {**files, **pace_file(max(2, HOST_CPUS))}
 
     def write(target: Path) -> None:
