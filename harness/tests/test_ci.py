@@ -31,7 +31,7 @@ from popcorn.cli.ci import ci
 from popcorn.errors import UserError
 from popcorn.process import Completed
 from popcorn.testing import collect
-from popcorn.testing.tell import read_verdicts
+from popcorn.testing.tell import read_unended, read_verdicts
 from popcorn.testing.verdict import Outcome, TestVerdict
 
 _SUITE = """
@@ -393,7 +393,8 @@ def test_sigterm_ends_everything_and_leaves_what_had_ended(tmp_path: Path) -> No
     env = os.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH") or str(Path(steps.__file__).parents[2])}
     with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 120
-        while not read_verdicts(tmp_path / "out" / "verdicts.jsonl"):
+        verdicts = tmp_path / "out" / "verdicts.jsonl"
+        while not (read_verdicts(verdicts) and read_unended(verdicts)):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)

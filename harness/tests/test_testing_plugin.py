@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 import pytest
 import scipy.stats  # noqa: F401
 from junit_schema import complaints
+from xdist.workermanage import WorkerController
 
 # A suite that runs in this process ends with the modules that were there before it, and numpy cannot be loaded twice.
 import popcorn
@@ -298,6 +299,33 @@ def test_tests_that_end_their_workers_are_lost_once(suite: pytest.Pytester) -> N
     result.assert_outcomes(passed=9, failed=3)
     lost = [name for name, verdict in _verdicts(suite).items() if verdict["outcome"] == "infrastructure"]
     assert sorted(lost) == ["test_a[2]", "test_a[3]", "test_a[7]"]
+
+
+def test_what_an_ended_worker_could_not_be_told_is_dealt_anew(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+
+    def send(node: WorkerController, indices: list[int]) -> None:
+        told.append(node.gateway.id)
+        if told[-1] == "gw1" and told.count("gw1") == 3:
+            process = node.gateway._io.popen
+            process.kill()
+            process.wait()
+        node.sendcommand("runtests", indices=indices)
+
+    monkeypatch.setattr(WorkerController, "send_runtest_some", send)
+    suite.makepyfile(
+        """
+        import pytest
+        @pytest.mark.parametrize("number", range(12))
+        def test_a(number): pass
+        """
+    )
+    result = suite.runpytest(*PLUGIN, "-n", "2", "--verdicts=verdicts.jsonl")
+    # A worker keeps the last test that it was told of until it is told of one more.
+    result.assert_outcomes(passed=11, failed=1)
+    assert len(_verdicts(suite)) == 12
 
 
 def test_workers_keep_tests_of_one_machine_together(suite: pytest.Pytester) -> None:

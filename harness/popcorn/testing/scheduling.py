@@ -54,6 +54,16 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]
         super().remove_node(node)
         return crashed if left else None
 
+    def _assign_work_unit(self, node: WorkerController) -> None:
+        group, unit = next(iter(self.workqueue.items()))
+        try:
+            super()._assign_work_unit(node)
+        except OSError:
+            # It has ended, and that is still to be told. What it was not given is the next one's.
+            del self.assigned_work[node][group]
+            self.workqueue[group] = unit
+            self.workqueue.move_to_end(group, last=False)
+
     def _reschedule(self, node: WorkerController) -> None:
         # One that takes another's place has not told yet what it found; pytest-xdist ends all over that.
         if node in self.registered_collections:
