@@ -13,7 +13,7 @@ import pytest
 from popcorn.errors import HostError
 from popcorn.machine.debugstub import SOCKET, Stub
 
-Serve = Callable[[Callable[[socket.socket], None]], None]
+Serve = Callable[[Callable[[socket.socket], None]], threading.Thread]
 
 
 @pytest.fixture
@@ -24,13 +24,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         listening.listen()
         threads = []
 
-        def begin(play: Callable[[socket.socket], None]) -> None:
+        def begin(play: Callable[[socket.socket], None]) -> threading.Thread:
             def work() -> None:
                 with listening.accept()[0] as connected:
                     play(connected)
 
             threads.append(threading.Thread(target=work))
             threads[-1].start()
+            return threads[-1]
 
         yield begin
         for thread in threads:
@@ -59,10 +60,11 @@ def test_cpus_run_and_are_halted(serve: Serve, tmp_path: Path) -> None:
             connected.sendall(piece)
         heard.append(_until(connected, b"+"))
 
-    serve(play)
+    playing = serve(play)
     with Stub(tmp_path) as stub:
         stub.run([0, 15])
         stub.halt()
+    playing.join(10)
     assert heard == [b"$vCont;c:1;c:10#4c", b"\x03", b"+"]
 
 

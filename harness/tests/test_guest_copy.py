@@ -236,6 +236,52 @@ def test_a_copy_ended_by_a_signal_leaves_nothing_on_either_side(
         await_that(lambda: not list(folder.iterdir()))
 
 
+# A signal is sent when the main thread has just taken the lock that it takes most often: as paramiko does it, an
+# exception there leaves it taken.
+_SIGNALLED_WITH_A_LOCK = """
+import os, signal, sys, threading, paramiko
+from popcorn.cli.main import main
+
+class Lock:
+    taken = 0
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.release = self.lock.release
+    def acquire(self, *arguments):
+        got = self.lock.acquire(*arguments)
+        if threading.current_thread() is threading.main_thread():
+            Lock.taken += 1
+            if Lock.taken == int(sys.argv[1]):
+                os.kill(os.getpid(), int(sys.argv[2]))
+        return got
+
+def init(self, *arguments, **words):
+    begin(self, *arguments, **words)
+    self.clear_to_send_lock = Lock()
+
+begin, paramiko.Transport.__init__ = paramiko.Transport.__init__, init
+sys.exit(main(sys.argv[3:]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("taken", [2, 6])
+def test_a_signal_while_the_library_holds_a_lock_ends_a_copy_too(
+    machine: Machine, source: Path, tmp_path: Path, taken: int, number: signal.Signals
+) -> None:
+    (tmp_path / "folder").mkdir()
+    fake_program(tmp_path, "cat", "head -c 300000 /dev/zero; exec sleep 300")
+    words = [str(taken), str(int(number)), "cp", str(source), f"4:{tmp_path}/folder"]
+    argv = ["env", "--default-signal=INT", sys.executable, "-P", "-c", _SIGNALLED_WITH_A_LOCK, *words]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE) as copying:
+        try:
+            _, said = copying.communicate(timeout=_ANSWER_S)
+        finally:
+            copying.kill()
+    assert copying.returncode == 128 + number, said
+    await_that(lambda: not list((tmp_path / "folder").iterdir()))
+
+
 def await_that(holds: Callable[[], bool], while_running: subprocess.Popen[bytes] | None = None) -> None:
     deadline = time.monotonic() + _ANSWER_S
     while not holds():
