@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +26,11 @@ from command import POPCORN, await_no_qemu, machines, popcorn, qemus
 from popcorn.build import store
 from popcorn.config import load_machine
 from popcorn.dirs import cache_dir, source_root
+from popcorn.errors import PopcornError
 from popcorn.machine.assemble import kernel_files
+from popcorn.machine.control import ask
 from popcorn.machine.recorded import recorded_events
-from popcorn.machine.registry import last_run
+from popcorn.machine.registry import DEFAULT_NAME, find, last_run
 from popcorn.plan import make_plan
 from popcorn.run.results import read_results
 from popcorn.testing.switches import slow
@@ -160,6 +162,11 @@ def test_commands_on_a_machine_and_boot(private_dirs: Path) -> None:
         assert popcorn("down").returncode == 0
         for kill in kills("boot"):
             assert killed([*POPCORN, *_UP], kill, whole_s * 0.9), f"{kill}: it had ended"
+            if _was_kept():
+                # It had come up, and `up` had only to say so; one killed before has no such excuse.
+                assert kill.share > 0.5, kill
+                assert popcorn("exec", "all", "--", "true").returncode == 0, kill
+                assert popcorn("down").returncode == 0
             await_none(private_dirs)
             await_no_qemu(private_dirs, 0)
             assert all(listed["status"] == "dead" for listed in machines()), kill
@@ -168,6 +175,13 @@ def test_commands_on_a_machine_and_boot(private_dirs: Path) -> None:
         # What was killed left nothing in the runtime directory, which may be memory.
         left = [path.name for path in (private_dirs / "rt" / "popcorn" / "machines").iterdir() if path.is_dir()]
         assert left == ["default"]
+
+
+def _was_kept() -> bool:
+    """Whether a machine was to stay up when the command that booted it was killed."""
+    with suppress(PopcornError):
+        return bool(ask(find(DEFAULT_NAME), "status")["kept"])
+    return False
 
 
 def _await_no_sleepers() -> None:

@@ -377,6 +377,7 @@ class _Supervisor:
         self._poll()
         return {
             "now": self.clock.now(),
+            "kept": self.kept,
             "trouble": self.trouble,
             "times": self.recorder.times() if self.recorder is not None else {},
             "health": self.progress.health() if self.progress is not None else {},
