@@ -3,11 +3,13 @@ from __future__ import annotations
 
 import errno
 import io
+import mmap
 import os
 import random
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from popcorn.errors import UserError
 from popcorn.snapshot import shelf
 from popcorn.snapshot.file import CorruptSnapshotError, Header, Reader, Writer
 from popcorn.snapshot.inputs import Inputs, Wanted, differences, unwanted
-from popcorn.snapshot.pages import PAGE_BYTES, Pages, Sieve
+from popcorn.snapshot.pages import PAGE_BYTES, Node, Pages, Sieve
 
 HEADER = Header(
     saved=1000.0,
@@ -63,9 +65,11 @@ def written() -> bytes:
 
 def read(content: bytes) -> tuple[Header, dict[str, bytes], bytes, Pages]:
     reader = Reader(io.BytesIO(content), Path("x.snapshot"))
-    node = np.zeros((64, PAGE_BYTES), dtype=np.uint8)
     files, state = reader.files(), reader.state()
-    reader.memory([node])
+    with tempfile.TemporaryFile() as file:
+        file.truncate(64 * PAGE_BYTES)
+        node = np.frombuffer(mmap.mmap(file.fileno(), 0), dtype=np.uint8).reshape(-1, PAGE_BYTES)
+        reader.memory([Node(file.fileno(), node)])
     return reader.header, files, state, node
 
 

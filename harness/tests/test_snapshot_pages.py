@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popcorn.snapshot.pages import PAGE_BYTES, Pages, Sieve, Spread
+from popcorn.snapshot.pages import PAGE_BYTES, Node, Pages, Sieve, Spread
 
 
 def page(value: int) -> Pages:
@@ -24,6 +29,20 @@ def empty(nr_pages: int) -> Pages:
     return np.zeros((nr_pages, PAGE_BYTES), dtype=np.uint8)
 
 
+@contextmanager
+def nodes(*nr_pages: int) -> Iterator[list[Node]]:
+    """Nodes of so many pages, all zeros."""
+    fds = [os.memfd_create("node") for _ in nr_pages]
+    try:
+        for fd, number in zip(fds, nr_pages, strict=True):
+            os.ftruncate(fd, number * PAGE_BYTES)
+        mapped = [np.frombuffer(mmap.mmap(fd, 0), dtype=np.uint8).reshape(-1, PAGE_BYTES) for fd in fds]
+        yield [Node(fd, pages) for fd, pages in zip(fds, mapped, strict=True)]
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
 def test_zeros_cost_nothing_and_what_was_seen_before_costs_a_number() -> None:
     sieve = Sieve()
     numbers, fresh = sieve.sift(memory([0, 7, 0, 8, 7]))
@@ -36,26 +55,34 @@ def test_zeros_cost_nothing_and_what_was_seen_before_costs_a_number() -> None:
 
 
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=12), min_size=1, max_size=4), st.integers(1, 5))
-def test_memory_comes_back_as_it_was(nodes: list[list[int]], piece: int) -> None:
-    saved = [memory(values) for values in nodes]
-    restored = [empty(len(values)) for values in nodes]
-    sieve, spread = Sieve(), Spread(restored)
-    for number, node in enumerate(saved):
-        for first in range(0, len(node), piece):
-            pages = node[first : first + piece]
-            spread.put(number, first, *sieve.sift(pages))
-    assert all(np.array_equal(one, other) for one, other in zip(saved, restored, strict=True))
+def test_memory_comes_back_as_it_was(values: list[list[int]], piece: int) -> None:
+    saved = [memory(of_node) for of_node in values]
+    with nodes(*map(len, saved)) as restored:
+        sieve, spread = Sieve(), Spread(restored)
+        for number, node in enumerate(saved):
+            for first in range(0, len(node), piece):
+                pages = node[first : first + piece]
+                spread.put(number, first, *sieve.sift(pages))
+        assert all(np.array_equal(one, other.pages) for one, other in zip(saved, restored, strict=True))
+
+
+def test_pages_that_are_zeros_stay_holes() -> None:
+    with nodes(600) as (node,):
+        spread = Spread([node])
+        spread.put(0, 0, *Sieve().sift(memory([1, *[0] * 598, 2])))
+        assert os.fstat(node.fd).st_blocks * 512 == 2 * PAGE_BYTES
 
 
 def test_more_distinct_pages_than_were_made_room_for_come_back() -> None:
     distinct = np.zeros((70_000, PAGE_BYTES), dtype=np.uint8)
     distinct[:, :4] = np.arange(1, 70_001, dtype=np.uint32).view(np.uint8).reshape(-1, 4)
-    sieve, node = Sieve(), empty(140_000)
-    spread = Spread([node])
-    spread.put(0, 0, *sieve.sift(distinct))
-    spread.put(0, 70_000, *sieve.sift(distinct))
-    assert np.array_equal(node[:70_000], distinct)
-    assert np.array_equal(node[70_000:], distinct)
+    sieve = Sieve()
+    with nodes(140_000) as (node,):
+        spread = Spread([node])
+        spread.put(0, 0, *sieve.sift(distinct))
+        spread.put(0, 70_000, *sieve.sift(distinct))
+        assert np.array_equal(node.pages[:70_000], distinct)
+        assert np.array_equal(node.pages[70_000:], distinct)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +97,5 @@ def test_more_distinct_pages_than_were_made_room_for_come_back() -> None:
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(node: int, first: int, numbers: list[int], nr_fresh: int) -> None:
-    spread, fresh = Spread([empty(4)]), empty(nr_fresh)
-    with pytest.raises(ValueError, match=r"are no memory of the machine|numbered in another order"):
-        spread.put(node, first, np.array(numbers, dtype=np.uint32), fresh)
+    with nodes(4) as there, pytest.raises(ValueError, match=r"are no memory of the machine|numbered in another order"):
+        Spread(there).put(node, first, np.array(numbers, dtype=np.uint32), empty(nr_fresh))

@@ -22,7 +22,9 @@ import json
 import os
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +34,7 @@ import numpy as np
 import zstandard
 
 from popcorn.errors import UserError
-from popcorn.snapshot.pages import PAGE_BYTES, Numbers, Pages, Spread
+from popcorn.snapshot.pages import PAGE_BYTES, Node, Numbers, Pages, Spread
 
 FORMAT = 1
 _MAGIC = b"popcorn-snapshot"
@@ -41,6 +43,7 @@ _LENGTH = struct.Struct("<Q")
 _PIECE = struct.Struct("<IIII")
 # Fastest; higher ones save a tenth of the file and take three times as long.
 _LEVEL = 1
+_PIECES_AHEAD = 2
 _HEAD_LIMIT_BYTES = 1 << 20
 _BLOB_LIMIT_BYTES = 1 << 30
 _FILE_NAME = re.compile(r"(console/)?[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -177,24 +180,38 @@ class Reader:
         """What QEMU wrote."""
         return self._blob()
 
-    def memory(self, nodes: Sequence[Pages]) -> None:
-        """Write all pages into the memory of the nodes, which is all zeros before, and prove the sum of everything."""
+    def memory(self, nodes: Sequence[Node]) -> None:
+        """Write all pages into the memory of the nodes, which is all zeros before, and prove the sum of everything.
+
+        Raises also OSError: the host has no memory for them.
+        """
         spread = Spread(nodes)
-        while True:
-            node, first, nr_pages, nr_fresh = _PIECE.unpack(self._read(_PIECE.size))
-            if not nr_pages:
-                break
-            if nr_fresh > nr_pages or nr_pages * PAGE_BYTES > _BLOB_LIMIT_BYTES:
-                raise self._corrupt(f"it tells of {nr_fresh} new pages among {nr_pages}")
-            numbers = np.frombuffer(self._read(nr_pages * 4), dtype=np.uint32)
-            fresh = np.frombuffer(self._read(nr_fresh * PAGE_BYTES), dtype=np.uint8).reshape(-1, PAGE_BYTES)
+        # Unpacking and writing take about as long.
+        with ThreadPoolExecutor(1, "pages") as writer:
+            written: deque[Future[None]] = deque()
             try:
-                spread.put(node, first, numbers, fresh)
+                for piece in self._pieces():
+                    written.append(writer.submit(spread.put, *piece))
+                    if len(written) > _PIECES_AHEAD:
+                        written.popleft().result()
+                for one in written:
+                    one.result()
             except ValueError as error:
                 raise self._corrupt(str(error)) from error
         # The sum comes after the last byte of the content.
         if self._some(1):
             raise self._corrupt("something follows its memory")
+
+    def _pieces(self) -> Iterator[tuple[int, int, Numbers, Pages]]:
+        while True:
+            node, first, nr_pages, nr_fresh = _PIECE.unpack(self._read(_PIECE.size))
+            if not nr_pages:
+                return
+            if nr_fresh > nr_pages or nr_pages * PAGE_BYTES > _BLOB_LIMIT_BYTES:
+                raise self._corrupt(f"it tells of {nr_fresh} new pages among {nr_pages}")
+            numbers = np.frombuffer(self._read(nr_pages * 4), dtype=np.uint32)
+            fresh = np.frombuffer(self._read(nr_fresh * PAGE_BYTES), dtype=np.uint8).reshape(-1, PAGE_BYTES)
+            yield node, first, numbers, fresh
 
     def _read_header(self, file: IO[bytes]) -> Header:
         magic, _, number = file.readline(len(_MAGIC) + 16).rstrip(b"\n").partition(b" ")

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -45,10 +47,22 @@ class Sieve:
         return numbers, pages[fresh]
 
 
-class Spread:
-    """Puts pages back into the memory of nodes, which is all zeros before."""
+@dataclass(frozen=True)
+class Node:
+    """The memory of a node: a file, and its pages as they are mapped from it."""
 
-    def __init__(self, nodes: Sequence[Pages]) -> None:
+    fd: int
+    pages: Pages
+
+
+class Spread:
+    """Puts pages back into the memory of nodes, which is all zeros before.
+
+    They are written into the files: a page that is first touched where it is mapped costs a fault, and is filled with
+    zeros before.
+    """
+
+    def __init__(self, nodes: Sequence[Node]) -> None:
         """
         Args:
             nodes: the memory of each.
@@ -68,20 +82,22 @@ class Spread:
 
         Raises:
             ValueError: this cannot come from a `Sieve`.
+            OSError: the host has no memory for them.
         """
-        if not (0 <= node < len(self._nodes) and 0 <= first <= len(self._nodes[node]) - len(numbers)):
+        if not (0 <= node < len(self._nodes) and 0 <= first <= len(self._nodes[node].pages) - len(numbers)):
             raise ValueError(f"{len(numbers)} pages from page {first} of node {node} on are no memory of the machine")
         before, after = self._known, self._known + len(fresh)
         distinct, places = np.unique(numbers[numbers > before], return_index=True)
         if not np.array_equal(distinct, np.arange(before + 1, after + 1)):
             raise ValueError("pages are numbered in another order than they come in")
-        target = self._nodes[node][first : first + len(numbers)]
-        places = np.flatnonzero(numbers > before)[places]
-        target[places] = fresh
-        self._remember(node, first + places, after)
-        again = numbers > 0
-        again[places] = False
-        self._copy(target, np.flatnonzero(again), numbers)
+        self._remember(node, first + np.flatnonzero(numbers > before)[places], after)
+        used = np.flatnonzero(numbers)
+        content = self._content(numbers[used], before, fresh)
+        ends = np.flatnonzero(np.diff(used) != 1) + 1
+        for begin, end in zip([0, *ends], [*ends, len(used)], strict=True):
+            if begin < end:
+                offset = (first + int(used[begin])) * PAGE_BYTES
+                _write_all(self._nodes[node].fd, content[begin:end], offset)
 
     def _remember(self, node: int, pages: NDArray[np.int64], known: int) -> None:
         while known > len(self._node):
@@ -91,9 +107,24 @@ class Spread:
         self._page[self._known : known] = pages
         self._known = known
 
-    def _copy(self, target: Pages, places: NDArray[np.int64], numbers: Numbers) -> None:
-        wanted = numbers[places] - 1
+    def _content(self, numbers: Numbers, before: int, fresh: Pages) -> Pages:
+        """Pages by their numbers, of which those up to `before` have been written."""
+        if len(numbers) == len(fresh):
+            return fresh
+        content = np.empty((len(numbers), PAGE_BYTES), dtype=np.uint8)
+        new = numbers > before
+        content[new] = fresh[numbers[new] - (before + 1)]
+        old = np.flatnonzero(~new)
+        wanted = numbers[old] - 1
         nodes = self._node[wanted]
         for node in np.unique(nodes).tolist():
             here = nodes == node
-            target[places[here]] = self._nodes[node][self._page[wanted[here]]]
+            content[old[here]] = self._nodes[node].pages[self._page[wanted[here]]]
+        return content
+
+
+def _write_all(fd: int, pages: Pages, offset: int) -> None:
+    left = memoryview(pages.data).cast("B")
+    while left:
+        written = os.pwrite(fd, left, offset)
+        left, offset = left[written:], offset + written

@@ -27,7 +27,7 @@ from popcorn.snapshot.clock import set_time_of_day
 from popcorn.snapshot.file import CorruptSnapshotError, Header, Reader
 from popcorn.snapshot.inputs import Inputs, Wanted, differences, of_machine, unwanted
 from popcorn.snapshot.migration import put_state
-from popcorn.snapshot.pages import PAGE_BYTES, Pages
+from popcorn.snapshot.pages import PAGE_BYTES, Node
 from popcorn.snapshot.shelf import Kind, reading
 from popcorn.snapshot.turns import resume
 
@@ -144,9 +144,10 @@ def _load(record: Record, reader: Reader) -> None:
         memory.close()
 
 
-def _pages_of(node: NodeMemory) -> Pages:
+def _pages_of(node: NodeMemory) -> Node:
     """The memory of a node; it is unmapped with the array."""
-    return np.frombuffer(mmap.mmap(node.fd, node.size), dtype=np.uint8).reshape(-1, PAGE_BYTES)
+    mapped = mmap.mmap(node.fd, node.size, prot=mmap.PROT_READ)
+    return Node(node.fd, np.frombuffer(mapped, dtype=np.uint8).reshape(-1, PAGE_BYTES))
 
 
 def _go_on(machine: Machine, header: Header, state: bytes, stall_s: float) -> None:
