@@ -89,7 +89,7 @@ def undisturbed() -> Iterator[None]:
     """For what is written down at the end: signals that ask to end are late already."""
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM):
             before[number] = signal.signal(number, signal.SIG_IGN)
     try:
         yield

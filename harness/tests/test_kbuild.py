@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from popcorn.build.kbuild import Kbuild
+from popcorn.build.kbuild import Kbuild, environment
 
 _MAKEFILE = """\
 {}
@@ -39,3 +42,51 @@ def test_a_kernel_that_names_them_by_relative_paths_needs_one_map_less(tmp_path:
 def test_a_compiler_that_a_vendors_tree_sets_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CROSS_COMPILE", "arm-")
     assert told(tmp_path / "tree", "CROSS_COMPILE ?= mips-")["CROSS_COMPILE"] == ""
+
+
+_needs_ccache = pytest.mark.skipif(shutil.which("ccache") is None, reason="ccache is not installed: nothing is kept")
+
+
+def compiled(tree: Path, source: str) -> bytes:
+    """What the compiler makes of a file of the tree, as Kbuild calls it."""
+    (tree / "obj").mkdir(exist_ok=True)
+    (tree / "Makefile").write_text(f"all:\n\t$(CC) -Wp,-MMD,obj/made.d $(KCFLAGS) -c -o obj/made.o {source}\n")
+    Kbuild(tree / "obj", tree / "log").make("all")
+    return (tree / "obj" / "made.o").read_bytes()
+
+
+def hits() -> int:
+    """How often ccache had an object so far."""
+    said = subprocess.run(["ccache", "--print-stats"], env=environment(), capture_output=True, text=True, check=True)
+    counts = dict(line.split("\t") for line in said.stdout.splitlines())
+    return int(counts["direct_cache_hit"]) + int(counts["preprocessed_cache_hit"])
+
+
+def _write_long_ago(path: Path, text: str) -> None:
+    path.write_text(text)
+    # What has just been written may be written to again within the same tick of the clock: ccache leaves it alone.
+    os.utime(path, (1, 1))
+
+
+@_needs_ccache
+@pytest.mark.parametrize("source", ["in.c", "in.S"])
+def test_the_same_is_compiled_once_and_what_it_includes_counts(tmp_path: Path, source: str) -> None:
+    _write_long_ago(
+        tmp_path / source, '#include "in.h"\n' + ("int word = WORD;\n" if source == "in.c" else ".long WORD\n")
+    )
+    _write_long_ago(tmp_path / "in.h", "#define WORD 0x11223344\n")
+    first = compiled(tmp_path, source)
+    assert hits() == 0
+    assert compiled(tmp_path, source) == first
+    assert hits() == 1
+    _write_long_ago(tmp_path / "in.h", "#define WORD 0x55667788\n")
+    assert bytes.fromhex("88776655") in compiled(tmp_path, source)
+
+
+@_needs_ccache
+@pytest.mark.parametrize(("source", "text"), [("in.c", 'asm(".incbin \\"data\\"");\n'), ("in.S", '.incbin "data"\n')])
+def test_what_the_assembler_reads_counts_too(tmp_path: Path, source: str, text: str) -> None:
+    _write_long_ago(tmp_path / source, text)
+    for word in ("what was there", "what is there"):
+        _write_long_ago(tmp_path / "data", word)
+        assert word.encode() in compiled(tmp_path, source)

@@ -23,6 +23,9 @@ _HARMFUL = re.compile(
     r"(MAKE|KBUILD|KCONFIG|KCFLAGS|KAFLAGS|KCPPFLAGS|CFLAGS|LDFLAGS|CPATH|C_INCLUDE|LIBRARY_PATH|ARCH|CROSS|O$|V$)"
 )
 
+# Found by name: make begins anew where a compiler's path, that of another checkout, differs.
+_PROGRAMS = Path(__file__).parent / "bin"
+
 NEEDED_PROGRAMS = ("make", "gcc", "ld", "flex", "bison", "bc", "perl", "git", "objcopy")
 
 
@@ -100,7 +103,7 @@ class Kbuild:
             f"-j{self.jobs or len(os.sched_getaffinity(0))}",
             "ARCH=x86_64",
             "CROSS_COMPILE=",
-            f"CC={'ccache ' if shutil.which('ccache') else ''}gcc",
+            f"CC={'cached-gcc' if shutil.which('ccache') else 'gcc'}",
             f"LOCALVERSION={self.local_version}",
             f"KCFLAGS={flags}",
             f"KAFLAGS={flags}",
@@ -125,12 +128,18 @@ def environment() -> dict[str, str]:
         "CCACHE_DIR": str(cache_dir() / "ccache"),
         "CCACHE_MAXSIZE": "5G",
         # What a file included is read from the list that Kbuild has the compiler write: without, each file that is
-        # not in the cache is preprocessed twice, and a first build takes twice its time.
+        # not in the cache is preprocessed twice, and a first build takes twice its time. See bin/cached-gcc, too.
         "CCACHE_DEPEND": "1",
         # Else each header is searched for __DATE__ and __TIME__; builds with those would not be reproducible.
         "CCACHE_SLOPPINESS": "time_macros",
     }
-    needed = {"CCACHE_BASEDIR": str(cache_dir() / "build"), "CCACHE_NOHASHDIR": "1", "LC_ALL": "C", "TZ": "UTC"}
+    needed = {
+        "CCACHE_BASEDIR": str(cache_dir() / "build"),
+        "CCACHE_NOHASHDIR": "1",
+        "LC_ALL": "C",
+        "TZ": "UTC",
+        "PATH": f"{_PROGRAMS}:{kept.get('PATH', os.defpath)}",
+    }
     return wished | kept | needed
 
 
