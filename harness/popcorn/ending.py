@@ -63,8 +63,11 @@ def ending_orderly() -> Iterator[None]:
         signal.signal(number, end)
     try:
         yield
+        if asked:
+            raise_now(asked[0])
     finally:
         if asked:
+            asked.clear()
             signal.setitimer(signal.ITIMER_REAL, 0)
         for number in numbers:
             signal.signal(number, before[number])

@@ -24,9 +24,12 @@ def wait_for(event):
 
 @pytest.fixture(autouse=True)
 def _as_a_command(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    assert {number: signal.getsignal(number) for number in usual} == usual
+    for number, handler in before.items():
+        signal.signal(number, handler)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
@@ -46,7 +49,6 @@ def test_a_signal_ends_a_command_at_once(number: signal.Signals) -> None:
     with pytest.raises(EndedError) as raised, ending_orderly():
         _send(number)
     assert signal_of(raised.value) == number
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_it_waits_while_a_library_may_hold_a_lock(library: dict[str, Callable[..., object]]) -> None:
@@ -64,6 +66,11 @@ def test_it_waits_while_a_library_may_hold_a_lock(library: dict[str, Callable[..
     with pytest.raises(EndedError), ending_orderly():
         command()
     assert passed
+
+
+def test_one_that_came_last_of_all_is_not_lost(library: dict[str, Callable[..., object]]) -> None:
+    with pytest.raises(EndedError), ending_orderly():
+        library["call"](_send)
 
 
 def test_it_does_not_wait_for_what_the_library_waits_for(library: dict[str, Callable[..., object]]) -> None:
@@ -100,11 +107,9 @@ def test_it_does_not_wait_for_ever(library: dict[str, Callable[..., object]]) ->
 
 def test_who_ignores_a_signal_goes_on_doing_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with ending_orderly():
-            _send(signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with ending_orderly():
+        _send(signal.SIGHUP)
+    signal.signal(signal.SIGHUP, before)
 
 
 def test_what_is_written_down_at_the_end_is_not_disturbed() -> None:

@@ -157,24 +157,28 @@ def test_the_commit_is_that_of_the_code_that_runs_whatever_is_committed_meanwhil
     assert code_commit() == begun_with
 
 
-def test_a_worker_that_is_told_to_end_does_so_without_a_word_too_many(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "told"), [(signal.SIGTERM, "Terminated"), (signal.SIGINT, "interrupted")])
+def test_a_worker_that_is_told_to_end_does_so_without_a_word_too_many(
+    tmp_path: Path, number: signal.Signals, told: str
+) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     said = tmp_path / "said"
     with said.open("w") as out:
-        process = subprocess.Popen([sys.executable, "-m", "popcorn", "worker", "--serve", address], stderr=out)
+        words = ["env", "--default-signal=INT", sys.executable, "-m", "popcorn", "worker", "--serve", address]
+        process = subprocess.Popen(words, stderr=out)
     try:
         deadline = time.monotonic() + 240
         while "is at work" not in said.read_text():
             assert process.poll() is None, said.read_text()
             assert time.monotonic() < deadline, "it did not come up within four minutes"
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 128 + signal.SIGTERM
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
     finally:
         process.kill()
     first, second, last = filter(None, said.read_text().splitlines())
     assert "working for" in first
     assert "is at work" in second
-    assert last == "popcorn: Terminated"
+    assert last == f"popcorn: {told}"

@@ -44,6 +44,12 @@ def test_a_compiler_that_a_vendors_tree_sets_is_not_taken(tmp_path: Path, monkey
     assert told(tmp_path / "tree", "CROSS_COMPILE ?= mips-")["CROSS_COMPILE"] == ""
 
 
+@pytest.fixture(autouse=True)
+def _private_ccache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("CCACHE_")]:
+        monkeypatch.delenv(name)
+
+
 _needs_ccache = pytest.mark.skipif(shutil.which("ccache") is None, reason="ccache is not installed: nothing is kept")
 
 
@@ -85,7 +91,15 @@ def test_the_same_is_compiled_once_and_what_it_includes_counts(tmp_path: Path, s
 
 @_needs_ccache
 @pytest.mark.parametrize(("source", "text"), [("in.c", 'asm(".incbin \\"data\\"");\n'), ("in.S", '.incbin "data"\n')])
-def test_what_the_assembler_reads_counts_too(tmp_path: Path, source: str, text: str) -> None:
+@pytest.mark.parametrize("link", [False, True])
+def test_what_the_assembler_reads_counts_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, text: str, link: bool
+) -> None:
+    if link:
+        # As /usr/lib/ccache has them.
+        (tmp_path / "links").mkdir()
+        (tmp_path / "links" / "gcc").symlink_to(shutil.which("ccache") or "")
+        monkeypatch.setenv("PATH", f"{tmp_path / 'links'}:{os.environ['PATH']}")
     _write_long_ago(tmp_path / source, text)
     for word in ("what was there", "what is there"):
         _write_long_ago(tmp_path / "data", word)

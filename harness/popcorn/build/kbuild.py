@@ -127,11 +127,6 @@ def environment() -> dict[str, str]:
     wished = {
         "CCACHE_DIR": str(cache_dir() / "ccache"),
         "CCACHE_MAXSIZE": "5G",
-        # What a file included is read from the list that Kbuild has the compiler write: without, each file that is
-        # not in the cache is preprocessed twice, and a first build takes twice its time. See bin/cached-gcc, too.
-        "CCACHE_DEPEND": "1",
-        # Else each header is searched for __DATE__ and __TIME__; builds with those would not be reproducible.
-        "CCACHE_SLOPPINESS": "time_macros",
     }
     needed = {
         "CCACHE_BASEDIR": str(cache_dir() / "build"),

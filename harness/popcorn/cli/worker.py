@@ -61,7 +61,7 @@ def worker(address: str, serve: bool) -> None:
             ended.append(number)
             task.cancel()
 
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 asyncio.get_running_loop().add_signal_handler(number, end, number)
         async with contextlib.AsyncExitStack() as stack:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -76,11 +77,24 @@ class Qmp:
         return self._run(resume(self._client))
 
     def _run(self, action: Coroutine[Any, Any, _T]) -> _T:
+        waiting: list[asyncio.Task[_T]] = []
+
         async def within() -> _T:
+            task = asyncio.current_task()
+            assert task is not None
+            waiting.append(task)
             return await asyncio.wait_for(action, self._timeout_s)
 
         try:
             return self._runner.run(within())
+        except KeyboardInterrupt:
+            # Nobody waits for it any more. What it raises when the connection is closed has to be taken, or asyncio
+            # tells of it.
+            for task in waiting:
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    self._runner.get_loop().run_until_complete(task)
+            raise
         except ExecuteError as error:
             raise HostError(f"QEMU refused a command: {error}") from error
         except TimeoutError as error:

@@ -90,7 +90,6 @@ class Spread:
         distinct, places = np.unique(numbers[numbers > before], return_index=True)
         if not np.array_equal(distinct, np.arange(before + 1, after + 1)):
             raise ValueError("pages are numbered in another order than they come in")
-        self._remember(node, first + np.flatnonzero(numbers > before)[places], after)
         used = np.flatnonzero(numbers)
         content = self._content(numbers[used], before, fresh)
         ends = np.flatnonzero(np.diff(used) != 1) + 1
@@ -98,6 +97,8 @@ class Spread:
             if begin < end:
                 offset = (first + int(used[begin])) * PAGE_BYTES
                 _write_all(self._nodes[node].fd, content[begin:end], offset)
+        # Now they can be read there.
+        self._remember(node, first + np.flatnonzero(numbers > before)[places], after)
 
     def _remember(self, node: int, pages: NDArray[np.int64], known: int) -> None:
         while known > len(self._node):
