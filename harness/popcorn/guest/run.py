@@ -97,8 +97,13 @@ def _answer(connections: Connections, id: int, argv: Sequence[str], timeout_s: f
 
 
 def run_in_all(
-    connections: Connections, argv: Sequence[str], *, timeout_s: float | None = None, via: Via = "auto"
+    connections: Connections,
+    argv: Sequence[str],
+    *,
+    timeout_s: float | None = None,
+    via: Via = "auto",
+    together: bool = True,
 ) -> dict[int, Finished]:
     """Run a command in every kernel of the plan; see `run_in_several`."""
     ids = [partition.id for partition in connections.machine.plan.partitions]
-    return dict(run_in_several(connections, argv, ids, timeout_s=timeout_s, via=via))
+    return dict(run_in_several(connections, argv, ids, timeout_s=timeout_s, via=via, together=together))

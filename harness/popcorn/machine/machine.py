@@ -74,16 +74,17 @@ class Machine(Handle):
         return run_in(self.connections, id, argv, timeout_s=timeout_s, via=via)
 
     def exec_all(
-        self, argv: Sequence[str], *, timeout_s: float | None = None, via: Via = "auto"
+        self, argv: Sequence[str], *, timeout_s: float | None = None, via: Via = "auto", together: bool = True
     ) -> dict[int, Finished]:
         """Run a command in every kernel of the plan, side by side; errors are told in each answer.
 
         Args:
             via: as for `exec`; for many kernels ``auto`` is the lines, and the network where one does not answer.
+            together: begin in all of them at once; many that were just restored answer sooner if they do not.
         """
         from popcorn.guest.run import run_in_all
 
-        return run_in_all(self.connections, argv, timeout_s=timeout_s, via=via)
+        return run_in_all(self.connections, argv, timeout_s=timeout_s, via=via, together=together)
 
     def boot_times(self) -> list[KernelBoot]:
         """How long each kernel took to boot."""

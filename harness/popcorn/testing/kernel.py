@@ -50,7 +50,7 @@ def everywhere_in(machine: Machine) -> Everywhere:
     """What a shell script prints in each kernel of a machine; it must succeed in all."""
 
     def run(script: str) -> dict[int, str]:
-        answers = machine.exec_all(["sh", "-c", script], timeout_s=COMMAND_S)
+        answers = machine.exec_all(["sh", "-c", script], timeout_s=COMMAND_S, together=False)
         for id, done in answers.items():
             assert done.status == 0, f"kernel {id}: {script!r} ended with {done.status}: {done.stderr_text}"
         return {id: done.stdout_text for id, done in answers.items()}
