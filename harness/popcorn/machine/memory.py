@@ -142,7 +142,7 @@ class GuestMemory:
             for begin, stop in _data_ranges(fd, extent.offset, extent.offset + extent.size):
                 for at in range(begin, stop, _COPY_BYTES):
                     piece = os.pread(fd, min(_COPY_BYTES, stop - at), at)
-                    _write_all(out, piece, offset + at - extent.offset)
+                    write_all(out, piece, offset + at - extent.offset)
             offset += extent.size
 
     def resident_bytes(self, start: int, size: int) -> int:
@@ -166,7 +166,8 @@ def open_node_files(paths: Sequence[Path], hole_start: int) -> GuestMemory:
     return GuestMemory(nodes, hole_start)
 
 
-def _write_all(out: int, data: bytes, offset: int) -> None:
+def write_all(out: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of it into a file, from an offset on."""
     while data:
         written = os.pwrite(out, data, offset)
         data, offset = data[written:], offset + written

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+
+from popcorn.machine.memory import write_all
 
 PAGE_BYTES = 4096
 
@@ -96,7 +97,7 @@ class Spread:
         for begin, end in zip([0, *ends], [*ends, len(used)], strict=True):
             if begin < end:
                 offset = (first + int(used[begin])) * PAGE_BYTES
-                _write_all(self._nodes[node].fd, content[begin:end], offset)
+                write_all(self._nodes[node].fd, memoryview(content[begin:end].data).cast("B"), offset)
         # Now they can be read there.
         self._remember(node, first + np.flatnonzero(numbers > before)[places], after)
 
@@ -122,10 +123,3 @@ class Spread:
             here = nodes == node
             content[old[here]] = self._nodes[node].pages[self._page[wanted[here]]]
         return content
-
-
-def _write_all(fd: int, pages: Pages, offset: int) -> None:
-    left = memoryview(pages.data).cast("B")
-    while left:
-        written = os.pwrite(fd, left, offset)
-        left, offset = left[written:], offset + written
