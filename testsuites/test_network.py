@@ -50,6 +50,14 @@ def test_every_kernel_reaches_every_other(kernels: list[int], everywhere: Everyw
     _assert_all_answered(kernels, everywhere(_ping_all(kernels, 3, _address)), 3)
 
 
+def test_no_kernel_has_to_ask_for_the_hardware_address_of_another(kernels: list[int], everywhere: Everywhere) -> None:
+    for id, text in everywhere("cat /proc/net/arp").items():
+        rows = [line.split() for line in text.splitlines()[1:]]
+        known = {address: (flags, hardware) for address, _, flags, hardware, _, device in rows if device == "pcn0"}
+        expected = {other: ("0x6", f"02:50:43:4e:00:{other:02x}") for other in kernels if other != id}
+        assert known == {_address(other): entry for other, entry in expected.items()}, f"in kernel {id}"
+
+
 def test_every_kernel_reaches_every_other_by_ipv6(kernels: list[int], everywhere: Everywhere) -> None:
     _assert_all_answered(kernels, everywhere(_ping_all(kernels, 2, _address6)), 2)
 

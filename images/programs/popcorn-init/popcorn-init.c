@@ -5,6 +5,8 @@
  * Dozens of kernels boot at the same time on few host CPUs, so this does in
  * one process what scripts would fork for: the file systems, the network, a
  * login shell on the virtual TTY, an sshd, and parking in good order.
+ *
+ * As "popcorn-init network" it does the network alone, for the primary.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -42,31 +44,6 @@ static void mount_at(const char *type, const char *where)
 	mkdir(where, 0755);
 	if (mount(type, where, type, MS_NOSUID, NULL) && errno != EBUSY)
 		complain(where);
-}
-
-/* From the "id:" line of /proc/popcorn/self; -1 if there is none. */
-static long own_id(void)
-{
-	char text[512];
-	const char *found = NULL;
-	ssize_t n;
-	int fd = open("/proc/popcorn/self", O_RDONLY | O_CLOEXEC);
-
-	if (fd < 0)
-		return -1;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return -1;
-	text[n] = '\0';
-	if (!strncmp(text, "id:", 3)) {
-		found = text;
-	} else {
-		found = strstr(text, "\nid:");
-		if (found)
-			found++;
-	}
-	return found ? strtol(found + 3, NULL, 10) : -1;
 }
 
 static void name_host(long id)
@@ -201,23 +178,28 @@ static int await(int signals, int listener)
 	return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct timespec pause = { RESPAWN_S, 0 };
+	struct identity self;
 	int signals, listener;
 	pid_t shell;
 	time_t started;
 	sigset_t wanted;
-	long id;
 
+	if (argc == 2 && !strcmp(argv[1], "network")) {
+		self = who_am_i();
+		raise_network(&self);
+		return 0;
+	}
 	mount_at("devtmpfs", "/dev");
 	mount_at("proc", "/proc");
 	mount_at("sysfs", "/sys");
 	mount_at("devpts", "/dev/pts");
 	mkdir("/dev/shm", 01777);
-	id = own_id();
-	name_host(id);
-	raise_network(id);
+	self = who_am_i();
+	name_host(self.id);
+	raise_network(&self);
 
 	/* What busybox's poweroff, halt and reboot send to process 1. */
 	sigemptyset(&wanted);
