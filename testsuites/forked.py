@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pkgutil
 import random
@@ -62,6 +63,8 @@ def _run(words: tuple[str, ...], environment: dict[str, str], folder: Path, out:
         file = os.open(name, os.O_WRONLY | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
+    # To look through all that was imported again and again takes longer than most commands.
+    gc.freeze()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)

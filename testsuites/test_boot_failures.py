@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from faults import inflict
 
 from popcorn import cpulist
 from popcorn.errors import GuestError
 from popcorn.machine.machine import Machine
 from popcorn.machine.recorded import recorded_events
 from popcorn.machine.status import KernelStatus
-from popcorn.testing import Pool
+from popcorn.testing import Kernel, Pool
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 
@@ -61,7 +62,7 @@ def _start_again(machine: Machine) -> None:
 
 
 def _park(machine: Machine) -> None:
-    machine.exec(0, ["sh", "-c", f"echo 'exec /bin/busybox poweroff -f' >/dev/vty{_VICTIM}"], timeout_s=30)
+    inflict(Kernel(machine, _VICTIM), "busybox poweroff -f")
     _await_state(machine, _VICTIM, "parked")
 
 
@@ -169,9 +170,9 @@ def test_a_kernel_that_finds_no_init_panics_alone(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("order", "state"),
     [
-        ("exec /bin/busybox poweroff -f", "parked"),
-        ("exec /bin/busybox reboot -f", "parked"),
-        ("exec /bin/busybox halt -f", "parked"),
+        ("busybox poweroff -f", "parked"),
+        ("busybox reboot -f", "parked"),
+        ("busybox halt -f", "parked"),
         ("echo c >/proc/sysrq-trigger", "dead"),
     ],
 )
@@ -179,7 +180,7 @@ def test_a_secondary_that_ends_leaves_the_machine_alone_and_starts_again_in_plac
     machine: Machine, order: str, state: str
 ) -> None:
     generation = _status(machine, _VICTIM).generation
-    machine.exec(0, ["sh", "-c", f"echo {shlex.quote(order)} >/dev/vty{_VICTIM}"], timeout_s=30)
+    inflict(Kernel(machine, _VICTIM), order)
     assert _await_state(machine, _VICTIM, "parked", "dead").state == state
     _start_again(machine)
     assert _status(machine, _VICTIM).generation == generation + 1
@@ -188,7 +189,7 @@ def test_a_secondary_that_ends_leaves_the_machine_alone_and_starts_again_in_plac
 
 @pytest.mark.parametrize(
     ("order", "told"),
-    [("exec /bin/busybox poweroff -f", "it has parked"), ("echo c >/proc/sysrq-trigger", "it is dead")],
+    [("exec busybox poweroff -f", "it has parked"), ("echo c >/proc/sysrq-trigger", "it is dead")],
 )
 def test_a_command_in_a_kernel_that_ends_is_given_up(machine: Machine, order: str, told: str) -> None:
     # One that is not given up takes all the time that it has, and is told as that.

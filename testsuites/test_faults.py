@@ -72,7 +72,7 @@ _FLOODS = {
     "terminal": "while :; do cat /proc/interrupts >/dev/vty5; done",
     "network": "while :; do busybox ping -q -c 200 -i 0 -s 1400 10.80.0.6; done",
 }
-_KILLS = 10 if slow() else 3
+_KILLS = 10 if slow() else 2
 
 
 @pytest.mark.parametrize("flood", _FLOODS)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from debugging import needs_debug, reports
+from faults import inflict
 
 from popcorn import cpulist
 from popcorn.image.programs import suite_program
@@ -84,7 +85,7 @@ def _await(machine: Machine, id: int, *states: str) -> KernelStatus:
 
 def _park(machine: Machine) -> None:
     if _status(machine, _VICTIM).state == "running":
-        machine.exec(0, ["sh", "-c", f"echo 'exec /bin/busybox poweroff -f' >/dev/vty{_VICTIM}"], timeout_s=60)
+        inflict(Kernel(machine, _VICTIM, via="vty"), "busybox poweroff -f")
     _await(machine, _VICTIM, "parked", "dead", "none", "planned")
 
 

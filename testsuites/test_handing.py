@@ -58,15 +58,13 @@ def test_what_a_stranger_fetched_first_is_told_not_to_have_arrived(
 
 
 def test_what_does_not_fit_is_refused_and_leaves_nothing(machine: Machine, kernel: Callable[[int], Kernel]) -> None:
-    before = kernel(_TO).shell("ls -A /tmp")
-    blocks, block_bytes = map(int, kernel(_TO).shell('stat -f -c "%a %S" /tmp').split())
-    kernel(_TO).shell(f"busybox head -c {blocks * block_bytes - (5 << 20)} /dev/zero >/tmp/ballast")
+    kernel(_TO).shell("mkdir /tmp/little && busybox mount -t tmpfs -o size=5m none /tmp/little")
     try:
         with pytest.raises(GuestError, match="there is room for"):
-            hand_over(machine, _FILE, _TO, _COPY)
+            hand_over(machine, _FILE, _TO, "/tmp/little/handed")
+        assert kernel(_TO).shell("ls -A /tmp/little") == ""
     finally:
-        kernel(_TO).shell("rm /tmp/ballast")
-    assert kernel(_TO).shell("ls -A /tmp") == before
+        kernel(_TO).shell("busybox umount /tmp/little && rmdir /tmp/little")
     _await_no_offer(kernel(0))
 
 

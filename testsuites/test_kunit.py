@@ -8,8 +8,10 @@ from collections.abc import Callable
 
 import pytest
 from debugging import needs_debug, reports
+from faults import inflict
 
 from popcorn.machine.machine import Machine
+from popcorn.testing import Kernel
 from popcorn.testing.singles import Ktap
 
 pytestmark = needs_debug
@@ -41,7 +43,7 @@ def test_no_console_has_a_report(
 
 def _restart(machine: Machine, id: int) -> None:
     """End a secondary and start it again: claims, INIT, and the way through the trampoline."""
-    machine.exec(0, ["sh", "-c", f"echo 'exec /bin/busybox poweroff -f' >/dev/vty{id}"], timeout_s=60)
+    inflict(Kernel(machine, id), "busybox poweroff -f")
     _await(machine, id, "parked")
     done = machine.exec(0, ["popcorn-launch", str(id)], timeout_s=_DEADLINE_S)
     assert done.status == 0, done.stdout_text + done.stderr_text

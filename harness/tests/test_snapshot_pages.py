@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from popcorn.errors import DiskFullError, HostError
 from popcorn.snapshot.pages import PAGE_BYTES, Node, Pages, Sieve, Spread
 
 
@@ -102,3 +103,14 @@ def test_more_distinct_pages_than_were_made_room_for_come_back() -> None:
 def test_numbers_that_make_no_sense_are_refused(node: int, first: int, numbers: list[int], nr_fresh: int) -> None:
     with nodes(4) as there, pytest.raises(ValueError, match=r"are no memory of the machine|numbered in another order"):
         Spread(there).put(node, first, np.array(numbers, dtype=np.uint32), empty(nr_fresh))
+
+
+def test_memory_that_the_host_refuses_is_no_full_disk() -> None:
+    numbers, fresh = Sieve().sift(memory([7]))
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        with pytest.raises(HostError, match="the host has no memory for what the machine holds") as told:
+            Spread([Node(full, empty(1))]).put(0, 0, numbers, fresh)
+    finally:
+        os.close(full)
+    assert not isinstance(told.value, DiskFullError)

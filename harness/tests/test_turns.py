@@ -46,6 +46,17 @@ def test_the_module_with_the_most_tests_that_boot_machines_of_their_own_is_the_e
     assert turns.order(tests) == [2, 0, 1]
 
 
+def test_what_is_skipped_makes_no_module_long() -> None:
+    tests = [Turn("a", None), Turn("a", None), *[Turn("b", None, skipped=number > 0) for number in range(5)]]
+    assert _modules(tests) == ["b", "a"]
+    tests = [*[Turn("b", "one", skipped=True)] * 5, Turn("a", "one"), Turn("a", "one")]
+    assert _modules(tests) == ["a", "b"]
+
+
+def _modules(tests: list[Turn]) -> list[str]:
+    return list(dict.fromkeys(tests[index].module for index in turns.order(tests)))
+
+
 @pytest.mark.parametrize(("gib", "cores", "expected"), [(23, 2, 2), (8, 8, 3), (2, 8, 1)])
 def test_there_are_no_more_workers_than_cores_and_memory_for_their_machines(
     gib: int, cores: int, expected: int

@@ -11,6 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from popcorn.errors import HostError
 from popcorn.machine.memory import write_all
 
 PAGE_BYTES = 4096
@@ -83,7 +84,7 @@ class Spread:
 
         Raises:
             ValueError: this cannot come from a `Sieve`.
-            OSError: the host has no memory for them.
+            HostError: the host has no memory for them.
         """
         if not (0 <= node < len(self._nodes) and 0 <= first <= len(self._nodes[node].pages) - len(numbers)):
             raise ValueError(f"{len(numbers)} pages from page {first} of node {node} on are no memory of the machine")
@@ -97,7 +98,7 @@ class Spread:
         for begin, end in zip([0, *ends], [*ends, len(used)], strict=True):
             if begin < end:
                 offset = (first + int(used[begin])) * PAGE_BYTES
-                write_all(self._nodes[node].fd, memoryview(content[begin:end].data).cast("B"), offset)
+                _write(self._nodes[node].fd, memoryview(content[begin:end].data).cast("B"), offset)
         # Now they can be read there.
         self._remember(node, first + np.flatnonzero(numbers > before)[places], after)
 
@@ -123,3 +124,14 @@ class Spread:
             here = nodes == node
             content[old[here]] = self._nodes[node].pages[self._page[wanted[here]]]
         return content
+
+
+def _write(fd: int, data: memoryview, offset: int) -> None:
+    try:
+        write_all(fd, data, offset)
+    except OSError as error:
+        # Of memory as of a disk the system says that no space is left.
+        raise HostError(
+            f"the host has no memory for what the machine holds: {error.strerror}",
+            hint="end something, or use a smaller --machine or fewer kernels",
+        ) from error

@@ -131,6 +131,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupSc
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not slow():
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; POPCORN_SLOW=1 runs it"))
     tests = [_turn(item) for item in items]
     if workerinput := getattr(config, "workerinput", None):
         from popcorn.testing.scheduling import write_groups
@@ -140,17 +144,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     # Suites that need no machine keep their order.
     if any(test.machine for test in tests):
         items[:] = [items[index] for index in turns.order(tests)]
-    if not slow():
-        for item in items:
-            if item.get_closest_marker("slow"):
-                item.add_marker(pytest.mark.skip(reason="takes minutes; POPCORN_SLOW=1 runs it"))
 
 
 def _turn(item: pytest.Item) -> turns.Turn:
     need = need_of(item)
+    skipped = item.get_closest_marker("skip") is not None
     if need is None:
-        return turns.Turn(item.path.stem, None)
-    return turns.Turn(item.path.stem, str(need), nr_cpus_of(need))
+        return turns.Turn(item.path.stem, None, skipped=skipped)
+    return turns.Turn(item.path.stem, str(need), nr_cpus_of(need), skipped)
 
 
 @pytest.hookimpl(tryfirst=True)

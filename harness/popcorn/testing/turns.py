@@ -32,6 +32,8 @@ class Turn:
     """The same text for tests that share one; None for a test that boots its own."""
     nr_cpus: int = 0
     """Of that machine."""
+    skipped: bool = False
+    """It takes no time."""
 
 
 def groups(tests: Sequence[Turn]) -> list[str | None]:
@@ -48,8 +50,8 @@ def groups(tests: Sequence[Turn]) -> list[str | None]:
 
 def order(tests: Sequence[Turn]) -> list[int]:
     """The indices of the tests in the order in which they begin."""
-    on_machine = Counter(test.machine for test in tests)
-    in_module = Counter((test.machine, test.module) for test in tests)
+    on_machine = Counter(test.machine for test in tests if not test.skipped)
+    in_module = Counter((test.machine, test.module) for test in tests if not test.skipped)
 
     def rank(index: int) -> tuple[bool, int, int, str, int, str]:
         test = tests[index]
