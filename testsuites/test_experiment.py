@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from command import await_no_qemu, popcorn, started
+from little import two_cores
 
 from popcorn.config import load_machine
 from popcorn.experiment.protocols import Booted, Setting
@@ -23,7 +24,7 @@ from popcorn.run.results import RESULTS_FILE, read_trials
 
 _DESCRIPTION = """\
 title = "A tiny experiment"
-machine = "small"
+machine = "MACHINE"
 systems = ["popcorn", "smp"]
 cores = [1, 2]
 iterations = 2
@@ -45,7 +46,7 @@ _TRIALS = 2 * 2 * 2
 @pytest.fixture
 def description(private_dirs: Path) -> Path:
     path = private_dirs / "tiny.toml"
-    path.write_text(_DESCRIPTION, encoding="utf-8")
+    path.write_text(_DESCRIPTION.replace("MACHINE", str(two_cores(private_dirs))), encoding="utf-8")
     return path
 
 

@@ -4,11 +4,13 @@ beside them asks. One boot for all of it."""
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from little import TWO_CORES
 
 from popcorn.config.machine import Machine
 from popcorn.experiment.placement import place
@@ -24,16 +26,7 @@ _REQUESTS, _AT_ONCE = 300, 30
 @pytest.fixture(scope="module")
 def booted() -> Iterator[Booted]:
     """A secondary and a primary of one core each, and a client."""
-    machine = Machine.model_validate(
-        {
-            "name": "two",
-            "description": "two cores",
-            "sockets": 1,
-            "cores": 2,
-            "nodes": [{"cpus": "0-1", "memory": "1GiB"}],
-            "devices": [{"name": "net0", "id": "1af4:1000"}],
-        }
-    )
+    machine = Machine.model_validate(tomllib.loads(TWO_CORES))
     system = per_core(Setting("programs", machine, "6.12", 2, client=True))
     # What a killed test leaves is in the folder's name; machines are tied to this process.
     with TemporaryDirectory(prefix="popcorn-") as folder, pytest.MonkeyPatch.context() as patch:

@@ -8,23 +8,12 @@ from pathlib import Path
 
 import pytest
 from command import popcorn
+from little import two_cores
 
 from popcorn.run.results import read_trials
 
 _LOOPS = 20_000_000
 _THREADS = 2
-_MACHINE = """\
-name = "two"
-description = "two cores"
-sockets = 1
-cores = 2
-[[nodes]]
-cpus = "0-1"
-memory = "1GiB"
-[[devices]]
-name = "net0"
-id = "1af4:1000"
-"""
 _DESCRIPTION = f"""\
 title = "A tree of one's own"
 machine = "MACHINE"
@@ -84,9 +73,8 @@ def tree(tmp_path: Path) -> Path:
 
 
 def test_a_users_own_benchmark_runs_in_guests_and_its_instructions_are_counted(tree: Path, private_dirs: Path) -> None:
-    machine, description = private_dirs / "two.toml", private_dirs / "own.toml"
-    machine.write_text(_MACHINE, encoding="utf-8")
-    description.write_text(_DESCRIPTION.replace("MACHINE", str(machine)), encoding="utf-8")
+    description = private_dirs / "own.toml"
+    description.write_text(_DESCRIPTION.replace("MACHINE", str(two_cores(private_dirs))), encoding="utf-8")
     words = ["--npb-source", str(tree), "--instructions", "--name", "e", "--accel", "tcg", "--json"]
     done = popcorn("run", str(description), *words)
     assert done.returncode == 0, done.stderr

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from command import await_no_qemu, machines, popcorn, qemus, started
+from little import two_cores
 
 from popcorn.dirs import cache_dir
 from popcorn.machine.machine import Machine, attach_up
@@ -21,7 +22,6 @@ from popcorn.snapshot import turns
 from popcorn.snapshot.bringup import from_snapshot
 from popcorn.testing import EVERY_SERIES, Kernel
 
-_UP = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg")
 _GONE_S = 8.0
 _START_S = 120.0
 # What a command takes to be run in a kernel counts as well; the clocks themselves are right to milliseconds.
@@ -37,6 +37,12 @@ def saved(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = short_path / "saved"
     monkeypatch.setenv("POPCORN_SNAPSHOTS", str(folder))
     return folder
+
+
+@pytest.fixture
+def boot(private_dirs: Path) -> tuple[str, ...]:
+    """The words that boot a kernel on each of two CPUs."""
+    return ("up", "--machine", str(two_cores(private_dirs)), "--policy", "per-core", "--accel", "tcg")
 
 
 @contextmanager
@@ -147,9 +153,11 @@ def _all_is_well(again: Machine) -> None:
     assert times == sorted(times)
 
 
-def test_a_snapshot_that_does_not_fit_or_is_damaged_is_refused(private_dirs: Path, saved: Path) -> None:
+def test_a_snapshot_that_does_not_fit_or_is_damaged_is_refused(
+    boot: tuple[str, ...], private_dirs: Path, saved: Path
+) -> None:
     try:
-        assert popcorn(*_UP).returncode == 0
+        assert popcorn(*boot).returncode == 0
         assert popcorn("snapshot", "state").returncode == 0
         again = popcorn("snapshot", "state")
         assert again.returncode == 2
@@ -157,8 +165,8 @@ def test_a_snapshot_that_does_not_fit_or_is_damaged_is_refused(private_dirs: Pat
     finally:
         popcorn("down", "--all")
     (listed,) = json.loads(popcorn("snapshot", "ls", "--json").stdout)
-    assert (listed["name"], listed["machine"], listed["kernels"]) == ("state", "small", [0, 4])
-    other = popcorn("up", "--from", "state", "--machine", "small", "--policy", "0-1;2-7")
+    assert (listed["name"], listed["machine"], listed["kernels"]) == ("state", "two", [0, 1])
+    other = popcorn("up", "--from", "state", "--machine", "small")
     assert other.returncode == 2, other.stderr
     assert "does not fit: its plan is another one" in other.stderr
     path = saved / "state.snapshot"
@@ -179,9 +187,11 @@ def test_a_snapshot_that_does_not_fit_or_is_damaged_is_refused(private_dirs: Pat
     assert "there is no snapshot 'state'" in missing.stderr
 
 
-def test_commands_that_are_killed_leave_nothing_and_the_machine_goes_on(private_dirs: Path, saved: Path) -> None:
+def test_commands_that_are_killed_leave_nothing_and_the_machine_goes_on(
+    boot: tuple[str, ...], private_dirs: Path, saved: Path
+) -> None:
     try:
-        assert popcorn(*_UP).returncode == 0
+        assert popcorn(*boot).returncode == 0
         with started("snapshot", "state", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + _START_S
             while not (saved / "state.snapshot.partial").exists():
@@ -218,9 +228,9 @@ def no_automatic_ones(private_dirs: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     return cache / "snapshots"
 
 
-def test_up_goes_on_from_the_same_machine_when_it_had_booted(no_automatic_ones: Path) -> None:
+def test_up_goes_on_from_the_same_machine_when_it_had_booted(boot: tuple[str, ...], no_automatic_ones: Path) -> None:
     def up(*more: str) -> subprocess.CompletedProcess[str]:
-        done = popcorn(*_UP, *more)
+        done = popcorn(*boot, *more)
         assert done.returncode == 0, done.stderr
         assert popcorn("exec", "all", "--", "sh", "-c", "exit 0").returncode == 0
         assert popcorn("down").returncode == 0
