@@ -42,6 +42,16 @@ struct echo {
 
 static struct host hosts[MAX_HOSTS];
 
+/*
+ * Each request has an id of its own: where connections are tracked, as on the
+ * kernel that translates addresses, one of two with the same that are received
+ * at once, before either was looked at, is dropped (nf_conntrack_confirm()).
+ */
+static uint16_t id_of(unsigned int sequence)
+{
+	return htons(getpid() * MAX_COUNT + sequence);
+}
+
 static uint16_t checksum(const void *data, size_t length)
 {
 	const uint16_t *words = data;
@@ -58,7 +68,7 @@ static bool send_request(int fd, uint32_t index)
 	struct host *host = &hosts[index];
 	struct echo echo = {
 		.header.type = ICMP_ECHO,
-		.header.un.echo.id = htons(getpid()),
+		.header.un.echo.id = id_of(host->sent),
 		.header.un.echo.sequence = htons(host->sent),
 		.host = index,
 	};
@@ -92,7 +102,7 @@ static bool take_answer(int fd, unsigned int nr)
 		return false;
 	memcpy(&echo, packet + header, sizeof(echo));
 	sequence = ntohs(echo.header.un.echo.sequence);
-	if (echo.header.type != ICMP_ECHOREPLY || echo.header.un.echo.id != htons(getpid()) ||
+	if (echo.header.type != ICMP_ECHOREPLY || echo.header.un.echo.id != id_of(sequence) ||
 	    echo.host >= nr || sequence >= hosts[echo.host].sent ||
 	    from.sin_addr.s_addr != hosts[echo.host].address.sin_addr.s_addr)
 		return false;
