@@ -69,7 +69,7 @@ def kill_in_time(argv: Sequence[str], kill: Kill, whole_s: float, *, ended: Call
         whole_s: as for `killed`; what it took once, on a host that others use.
         ended: does away with what a command that was too fast has left.
     """
-    for hurry in (0.9, 0.7, 0.5, 0.3):
+    for hurry in (0.8, 0.5, 0.25):
         if killed(argv, kill, hurry * whole_s):
             return
         ended()
