@@ -7,12 +7,13 @@ import time
 from collections import defaultdict
 
 import pytest
-from faults import inflict
+from command import popcorn
+from faults import asked, await_said, inflict
 from messages import Row, answers, counters, refusal, rows
 
 from popcorn.machine.machine import Machine
 from popcorn.machine.status import KernelStatus
-from popcorn.testing import Everywhere, Kernel, KernelById
+from popcorn.testing import Everywhere, KernelById
 
 pytestmark = pytest.mark.machine("small", policy="per-core", scratch=True)
 
@@ -22,15 +23,6 @@ _DEADLINE_S = 60.0
 
 def _status(machine: Machine) -> KernelStatus:
     return next(kernel for kernel in machine.ps() if kernel.id == _VICTIM)
-
-
-def _panic(machine: Machine, victim: Kernel) -> None:
-    # Not by its terminal line: its shell waits for somebody to read what those of its lives before printed there.
-    inflict(victim, "echo c >/proc/sysrq-trigger")
-    deadline = time.monotonic() + _DEADLINE_S
-    while (status := _status(machine)).state != "dead":
-        assert time.monotonic() < deadline, f"kernel {_VICTIM} is {status.state}"
-        time.sleep(0.2)
 
 
 def _start_again(machine: Machine) -> None:
@@ -63,10 +55,15 @@ def test_a_kernel_dies_and_its_id_joins_again(
     group = answers(other.shell("popcorn-msg group open"))[0]["group"]
     for id in (_VICTIM, _CALLER):
         kernel(id).shell(f"popcorn-msg group join {group}")
-    pinging = f"popcorn-msg ping {_VICTIM} -n 1000000 >/dev/null 2>/tmp/said & echo $! >/tmp/pinging"
+    # It takes messages no more, so that a call waits for certain when its end comes.
+    inflict(kernel(_VICTIM), asked("loop"))
+    await_said(kernel(_VICTIM), "fault on request: ")
+    pinging = f"popcorn-msg ping {_VICTIM} >/dev/null 2>/tmp/said & echo $! >/tmp/pinging"
     caller.shell(f"{pinging}; sleep 1; kill -0 $(cat /tmp/pinging)")
 
-    _panic(machine, kernel(_VICTIM))
+    killed = popcorn("kill", "--name", machine.name, str(_VICTIM))
+    assert killed.returncode == 0, killed.stderr
+    assert _status(machine).state == "dead"
 
     # A call that waits for its answer fails, with an error that no other case has; later ones find nobody.
     caller.shell("while kill -0 $(cat /tmp/pinging) 2>/dev/null; do sleep 0.1; done")

@@ -22,6 +22,7 @@ from popcorn.snapshot import turns
 from popcorn.snapshot.bringup import from_snapshot
 from popcorn.testing import EVERY_SERIES, Kernel
 
+_CLUSTERS = ("up", "--machine", "small", "--policy", "per-node", "--accel", "tcg")
 _GONE_S = 8.0
 _START_S = 120.0
 # What a command takes to be run in a kernel counts as well; the clocks themselves are right to milliseconds.
@@ -166,7 +167,7 @@ def test_a_snapshot_that_does_not_fit_or_is_damaged_is_refused(
         popcorn("down", "--all")
     (listed,) = json.loads(popcorn("snapshot", "ls", "--json").stdout)
     assert (listed["name"], listed["machine"], listed["kernels"]) == ("state", "two", [0, 1])
-    other = popcorn("up", "--from", "state", "--machine", "small")
+    other = popcorn("up", "--from", "state", *boot[1:3], "--policy", "smp")
     assert other.returncode == 2, other.stderr
     assert "does not fit: its plan is another one" in other.stderr
     path = saved / "state.snapshot"
@@ -187,11 +188,9 @@ def test_a_snapshot_that_does_not_fit_or_is_damaged_is_refused(
     assert "there is no snapshot 'state'" in missing.stderr
 
 
-def test_commands_that_are_killed_leave_nothing_and_the_machine_goes_on(
-    boot: tuple[str, ...], private_dirs: Path, saved: Path
-) -> None:
+def test_commands_that_are_killed_leave_nothing_and_the_machine_goes_on(private_dirs: Path, saved: Path) -> None:
     try:
-        assert popcorn(*boot).returncode == 0
+        assert popcorn(*_CLUSTERS).returncode == 0
         with started("snapshot", "state", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             deadline = time.monotonic() + _START_S
             while not (saved / "state.snapshot.partial").exists():

@@ -154,12 +154,18 @@ def test_a_kernel_whose_network_is_down_is_reached_by_its_line(
 ) -> None:
     id = kernels[-1]
     machine.exec(id, ["busybox", "ifconfig", "pcn0", "down"], via="vty", timeout_s=60)
-    with pytest.raises(GuestError, match=f"kernel {id} has its network down"):
+    with pytest.raises(GuestError, match=f"kernel {id} has its network down") as told:
         machine.exec(id, ["true"], via="net", timeout_s=60)
     assert kernel(id).shell("cat /sys/class/net/pcn0/operstate") == "down\n"
     assert "its terminal line is used" in capfd.readouterr().err
-    machine.exec(id, ["busybox", "ifconfig", "pcn0", "up"], via="vty", timeout_s=60)
+    assert "`/init network` there brings it up" in (told.value.hint or "")
+    assert machine.exec(id, ["/init", "network"], via="vty", timeout_s=60).stderr == b""
     assert machine.exec(id, ["hostname"], via="net", timeout_s=60).stdout_text == f"kernel-{id}\n"
+    # All that it lost with it is there again.
+    assert (
+        kernel(id).shell("grep -c ' 0x6 .* pcn0' /proc/net/arp; ip route | grep -c default")
+        == f"{len(kernels) - 1}\n1\n"
+    )
 
 
 @pytest.mark.usefixtures("as_user")

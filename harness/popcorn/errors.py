@@ -63,6 +63,10 @@ class DiskFullError(HostError):
     """A file could not be written for lack of space (or quota)."""
 
 
+class HostMemoryError(HostError):
+    """The host has no memory for something."""
+
+
 class MachineLostError(HostError):
     """The machine (its QEMU) went away while somebody was using it."""
 

@@ -87,6 +87,9 @@ def _execute(channel: paramiko.Channel, command: bytes, environment: dict[str, s
     # A client that hung up wants no answer.
     with suppress(OSError, EOFError, paramiko.SSHException):
         channel.send_exit_status(process.wait() & 0xFF)
+        # The thread that took the request for the command may have yet to grant it; who sees the channel closed before
+        # that takes the command for lost. It gets the answer to this when it has done so.
+        channel.get_transport().global_request("keepalive@popcorn", wait=True)
         channel.close()
 
 

@@ -53,6 +53,11 @@ def test_what_is_skipped_makes_no_module_long() -> None:
     assert _modules(tests) == ["a", "b"]
 
 
+def test_modules_that_are_skipped_do_not_need_a_machine() -> None:
+    tests = [*_OTHER, Turn("c", "other", skipped=True)]
+    assert set(turns.groups(tests)) == {"other"}
+
+
 def _modules(tests: list[Turn]) -> list[str]:
     return list(dict.fromkeys(tests[index].module for index in turns.order(tests)))
 

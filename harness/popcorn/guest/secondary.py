@@ -106,7 +106,8 @@ class Secondary(Ssh):
         if self._is_down():
             raise UnreachedError(
                 f"kernel {self._id} has its network down",
-                hint=f"`popcorn console {self._id} --name {self._machine_name}` needs none; `ifconfig pcn0 up` there",
+                hint=f"`popcorn console {self._id} --name {self._machine_name}` needs none; "
+                "`/init network` there brings it up",
             )
 
     def broken(self, error: Exception) -> PopcornError:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a kernel is on the machine's own network: everything follows from its id.
 
-In the guests `popcorn-init` gives the interface pcn0 the same addresses, and knows those of all others.
+In the guests `popcorn-init` gives the interface pcn0 the same addresses, and tells it the others' hardware addresses.
 """
 
 from __future__ import annotations

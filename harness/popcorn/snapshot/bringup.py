@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from popcorn import progress
-from popcorn.errors import DiskFullError, GuestError, HostError, PopcornError
+from popcorn.errors import DiskFullError, GuestError, HostError, HostMemoryError, PopcornError
 from popcorn.machine import registry
 from popcorn.machine.arrival import DEFAULT_STALL_S
 from popcorn.machine.boot import AccelChoice, BootFiles, abandon, choose_accel
@@ -91,7 +91,8 @@ def _restored(
         )
     except MissingSnapshotError:
         return None
-    except DiskFullError:
+    except (DiskFullError, HostMemoryError):
+        # The snapshot is as good as it was, and a boot wants as much.
         raise
     except (CorruptSnapshotError, GuestError, HostError) as error:
         progress.note(f"the machine is booted, as its snapshot is of no use: {error}")

@@ -183,7 +183,7 @@ class Reader:
     def memory(self, nodes: Sequence[Node]) -> None:
         """Write all pages into the memory of the nodes, which is all zeros before, and prove the sum of everything.
 
-        Raises also HostError: the host has no memory for them.
+        Raises also HostMemoryError: the host has no memory for them.
         """
         spread = Spread(nodes)
         # Unpacking and writing take about as long.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,7 +12,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from popcorn.errors import HostError
+from popcorn.errors import HostMemoryError
 from popcorn.machine.memory import write_all
 
 PAGE_BYTES = 4096
@@ -84,7 +85,8 @@ class Spread:
 
         Raises:
             ValueError: this cannot come from a `Sieve`.
-            HostError: the host has no memory for them.
+            HostMemoryError: the host has no memory for them.
+            OSError: they cannot be written for another reason.
         """
         if not (0 <= node < len(self._nodes) and 0 <= first <= len(self._nodes[node].pages) - len(numbers)):
             raise ValueError(f"{len(numbers)} pages from page {first} of node {node} on are no memory of the machine")
@@ -130,8 +132,10 @@ def _write(fd: int, data: memoryview, offset: int) -> None:
     try:
         write_all(fd, data, offset)
     except OSError as error:
-        # Of memory as of a disk the system says that no space is left.
-        raise HostError(
+        # Of memory, too, the system may say that no space is left on the device.
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM):
+            raise
+        raise HostMemoryError(
             f"the host has no memory for what the machine holds: {error.strerror}",
             hint="end something, or use a smaller --machine or fewer kernels",
         ) from error

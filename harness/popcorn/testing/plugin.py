@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from _pytest._code.code import ExceptionRepr
+from _pytest.skipping import evaluate_skip_marks
 
 from popcorn.testing import singles, turns
 from popcorn.testing.evidence import diagnosed, evidence, keep_logs
@@ -148,7 +149,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _turn(item: pytest.Item) -> turns.Turn:
     need = need_of(item)
-    skipped = item.get_closest_marker("skip") is not None
+    skipped = evaluate_skip_marks(item) is not None
     if need is None:
         return turns.Turn(item.path.stem, None, skipped=skipped)
     return turns.Turn(item.path.stem, str(need), nr_cpus_of(need), skipped)

@@ -38,7 +38,7 @@ class Turn:
 
 def groups(tests: Sequence[Turn]) -> list[str | None]:
     """The group of each test; None for one that is by itself."""
-    modules = Counter(machine for _, machine in {(test.module, test.machine) for test in tests})
+    modules = Counter(machine for _, machine in {(test.module, test.machine) for test in tests if not test.skipped})
 
     def group(test: Turn) -> str | None:
         if test.machine is None or modules[test.machine] <= _FEW_MODULES:

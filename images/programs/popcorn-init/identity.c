@@ -2,44 +2,36 @@
 /*
  * Which of the machine's kernels this is, from /proc/popcorn/self.
  */
-#include <fcntl.h>
+#define _GNU_SOURCE
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "init.h"
 
-/* The number in the line that begins with the key; -1 if there is none. */
-static long number_of(const char *text, const char *key)
+/* The number after the key, if the line begins with that; else what it was. */
+static long number_after(const char *line, const char *key, long before)
 {
 	size_t length = strlen(key);
-	const char *line = text;
 
-	while (line) {
-		if (!strncmp(line, key, length))
-			return strtol(line + length, NULL, 10);
-		line = strchr(line, '\n');
-		if (line)
-			line++;
-	}
-	return -1;
+	return strncmp(line, key, length) ? before : strtol(line + length, NULL, 10);
 }
 
 struct identity who_am_i(void)
 {
 	struct identity self = { -1, 0 };
-	char text[512];
-	ssize_t n;
-	int fd = open("/proc/popcorn/self", O_RDONLY | O_CLOEXEC);
+	FILE *file = fopen("/proc/popcorn/self", "re");
+	char *line = NULL;
+	size_t size = 0;
 
-	if (fd < 0)
+	if (!file)
 		return self;
-	n = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (n <= 0)
-		return self;
-	text[n] = '\0';
-	self.id = number_of(text, "id:");
-	self.kernels = number_of(text, "kernels:");
+	/* One line may be long: there are as many windows and CPUs as there are. */
+	while (getline(&line, &size, file) > 0) {
+		self.id = number_after(line, "id:", self.id);
+		self.kernels = number_after(line, "kernels:", self.kernels);
+	}
+	free(line);
+	fclose(file);
 	return self;
 }

@@ -13,7 +13,6 @@
 #include <net/if_arp.h>
 #include <net/route.h>
 #include <netinet/in.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -28,6 +27,7 @@
 #define NETMASK		0xffff0000u
 #define NETWORK6	"fd50:4f50:434e::"
 #define PREFIX6		64
+#define ARP_TRIES	"/proc/sys/net/ipv4/neigh/" INTERFACE "/mcast_solicit"
 #define IPV6_CONF	"/proc/sys/net/ipv6/conf/" INTERFACE "/"
 
 /* The primary runs on the CPU that the firmware boots, and that is number 0. */
@@ -56,9 +56,9 @@ static int ask(int fd, unsigned long request, void *argument, const char *what)
 }
 
 /*
- * The others' hardware addresses follow from their ids too.  Asking for them
- * would be a broadcast from each kernel for each other one, which all kernels
- * have to look at.
+ * The others' hardware addresses follow from their ids too.  Asking for them, as
+ * IPv6 does, is a broadcast from each kernel for each other one, which all
+ * kernels have to look at.
  */
 static void add_neighbours(int fd, const struct identity *self)
 {
@@ -145,6 +145,11 @@ void raise_network(const struct identity *self)
 	index = if_nametoindex(INTERFACE);
 	if (index && self->id >= 0) {
 		quiet_ipv6();
+		/*
+		 * For when somebody took the interface down, which forgets the
+		 * neighbours.  A second each: emulated kernels may be that slow.
+		 */
+		write_to(ARP_TRIES, "10");
 		request.ifr_mtu = MTU;
 		ask(fd, SIOCSIFMTU, &request, "MTU");
 		raise_interface(fd, INTERFACE);

@@ -6,17 +6,15 @@
  * one process what scripts would fork for: the file systems, the network, a
  * login shell on the virtual TTY, an sshd, and parking in good order.
  *
- * As "popcorn-init network" it does the network alone, for the primary.
+ * As "popcorn-init network" it does the network alone: for the primary, and
+ * where somebody took it down.
  */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -32,7 +30,6 @@
 #include "init.h"
 
 #define SHELL		"/bin/busybox"
-#define NETWORK		"pcn0"
 #define TERMINAL	"/dev/vty0"
 #define RESPAWN_S	1	/* a shell that lived shorter is made to wait */
 #define GRACE_S		2	/* between SIGTERM and SIGKILL at the end */
@@ -187,7 +184,12 @@ int main(int argc, char **argv)
 	time_t started;
 	sigset_t wanted;
 
-	if (argc == 2 && !strcmp(argv[1], "network")) {
+	/* Words that the kernel does not know come to process 1 as arguments. */
+	if (getpid() != 1) {
+		if (argc != 2 || strcmp(argv[1], "network")) {
+			dprintf(2, "usage: popcorn-init network\n");
+			return 2;
+		}
 		self = who_am_i();
 		raise_network(&self);
 		return 0;
