@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from neighbours import assert_neighbours_known
 from proc import fields, interrupts
 
 from popcorn import cpulist
@@ -26,6 +27,13 @@ def test_every_cluster_brings_up_all_its_cpus(_layout: None, machine: Machine, e
         cpus = machine.plan.partition(id).cpus
         assert cpulist.parse(fields(text)["cpus"][0]) == cpus
         assert fields(text)["online"] == [str(len(cpus))]
+
+
+@pytest.mark.parametrize("_layout", _POLICIES)
+def test_clusters_know_the_hardware_addresses_of_all_others(
+    _layout: None, machine: Machine, everywhere: Everywhere
+) -> None:
+    assert_neighbours_known(machine, everywhere)
 
 
 @pytest.mark.parametrize("_layout", _POLICIES)

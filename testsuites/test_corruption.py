@@ -22,7 +22,7 @@ from popcorn.testing import Kernel, KernelById
 
 _VICTIM, _CULPRIT = 3, 2
 # A number and no time, so that a slow host overwrites as much.
-_TIMES = 80
+_TIMES = 60
 _WORDS = 300
 _RECOVERY_S = 60.0
 _OVERWRITTEN_S = 3.0

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+from neighbours import assert_neighbours_known
 
 from popcorn.machine.machine import Machine
 from popcorn.plan.address import address_of
@@ -50,34 +51,8 @@ def test_every_kernel_reaches_every_other(kernels: list[int], everywhere: Everyw
     _assert_all_answered(kernels, everywhere(_ping_all(kernels, 3, _address)), 3)
 
 
-_KNOWN_FOR_GOOD = "0x6"
-
-
-def _neighbours(text: str) -> dict[str, str]:
-    """The hardware addresses that a kernel was told, by IPv4 address."""
-    rows = [line.split() for line in text.splitlines()[1:]]
-    return {
-        address: hardware
-        for address, _, flags, hardware, _, device in rows
-        if device == "pcn0" and flags == _KNOWN_FOR_GOOD
-    }
-
-
-@pytest.mark.parametrize(
-    "_layout",
-    [
-        pytest.param(None, marks=pytest.mark.machine("small", policy="per-core", series=EVERY_SERIES), id="per-core"),
-        pytest.param(None, marks=pytest.mark.machine("small", policy="0;1,3;2,5,7;4,6"), id="scattered"),
-    ],
-)
-def test_no_kernel_has_to_ask_for_the_hardware_address_of_another(
-    _layout: None, machine: Machine, everywhere: Everywhere
-) -> None:
-    # Of those that there may be, be they up or not.
-    ids = range(machine.plan.machine.nr_cpus)
-    for id, text in everywhere("cat /proc/net/arp").items():
-        others = {_address(other): f"02:50:43:4e:00:{other:02x}" for other in ids if other != id}
-        assert _neighbours(text) == others, f"in kernel {id}"
+def test_no_kernel_has_to_ask_for_the_hardware_address_of_another(machine: Machine, everywhere: Everywhere) -> None:
+    assert_neighbours_known(machine, everywhere)
 
 
 def test_every_kernel_reaches_every_other_by_ipv6(kernels: list[int], everywhere: Everywhere) -> None:

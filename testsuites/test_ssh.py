@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -69,8 +70,14 @@ def _running(machine: Machine, ids: list[int]) -> list[int]:
 
 
 @pytest.mark.usefixtures("as_user")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-@pytest.mark.parametrize("way", ["exec", "exec in several", "exec in several by line", "ssh"])
+@pytest.mark.parametrize(
+    ("way", "number"),
+    [
+        *product(["exec", "exec in several", "exec in several by line", "ssh"], [signal.SIGINT, signal.SIGKILL]),
+        # It is taken as SIGINT is.
+        ("exec", signal.SIGTERM),
+    ],
+)
 def test_a_command_ends_with_the_one_that_started_it(
     machine: Machine, kernels: list[int], way: str, number: signal.Signals
 ) -> None:
