@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine for tests that are about something else: it boots in less than half of the time that ``small`` takes."""
+"""A machine for tests that are about something else: it boots sooner than ``small``."""
 
 from __future__ import annotations
 

@@ -98,7 +98,8 @@ def from_os_error(error: OSError) -> PopcornError:
             hint="`popcorn doctor` shows the places that Popcorn writes to and what they take, `popcorn prune` makes "
             "room; POPCORN_CACHE, POPCORN_RUNS and XDG_RUNTIME_DIR move them elsewhere",
         )
-    return HostError(f"{error.strerror or error}{where}", hint=_REMEDIES.get(error.errno or 0, ""))
+    kind = HostMemoryError if error.errno == errno.ENOMEM else HostError
+    return kind(f"{error.strerror or error}{where}", hint=_REMEDIES.get(error.errno or 0, ""))
 
 
 _MOVED = "POPCORN_CACHE, POPCORN_RUNS and XDG_RUNTIME_DIR move what Popcorn writes elsewhere"

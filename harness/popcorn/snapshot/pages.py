@@ -12,7 +12,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from popcorn.errors import HostMemoryError
+from popcorn.errors import from_os_error
 from popcorn.machine.memory import write_all
 
 PAGE_BYTES = 4096
@@ -135,7 +135,5 @@ def _write(fd: int, data: memoryview, offset: int) -> None:
         # Of memory, too, the system may say that no space is left on the device.
         if error.errno not in (errno.ENOSPC, errno.ENOMEM):
             raise
-        raise HostMemoryError(
-            f"the host has no memory for what the machine holds: {error.strerror}",
-            hint="end something, or use a smaller --machine or fewer kernels",
-        ) from error
+        refused = OSError(errno.ENOMEM, "the host has no memory for what the machine holds")
+        raise from_os_error(refused) from error
